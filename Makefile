@@ -1,0 +1,73 @@
+# mod_usersync; README.md tells what each target is for.
+
+SHELL = /bin/bash
+APXS ?= $(firstword $(wildcard /usr/bin/apxs /usr/bin/apxs2) apxs)
+SOURCES = mod_usersync.c $(sort $(wildcard src/*.c))
+HEADERS = $(sort $(wildcard include/*.h))
+MODULE = .libs/mod_usersync.so
+PACKAGES = json-c libcurl libpq libcrypto
+
+# httpd's and APR's headers come by -isystem: their ring macros trip
+# -Wcast-qual.  apxs names the same directories by -I, which gcc then ignores.
+INCLUDES = -Iinclude $(addprefix -isystem ,$(sort $(shell $(APXS) -q INCLUDEDIR) \
+  $(shell $(APXS) -q APR_INCLUDEDIR) $(shell $(APXS) -q APU_INCLUDEDIR))) \
+  $(shell pkg-config --cflags $(PACKAGES))
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes \
+  -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Werror
+HARDENING = -fvisibility=hidden -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+OPTIMIZE ?= -O2 -g
+SANITIZE ?=
+COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
+LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
+LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
+
+.PHONY: all install test demo lint format clean deps-build deps-test \
+  deps-demo deps-lint
+
+all: $(MODULE)
+
+# The libraries' headers are what a fresh machine lacks first.
+$(MODULE): $(SOURCES) $(HEADERS) Makefile | deps-build
+	$(APXS) -c -o mod_usersync.la '-Wc,$(COMPILE_FLAGS) $(INCLUDES)' \
+	  '-Wl,$(SANITIZE) $(LINK_FLAGS)' $(LIBRARIES) $(SOURCES)
+
+install: $(MODULE)
+	$(APXS) -i -n usersync mod_usersync.la
+
+# --- tests -------------------------------------------------------------------
+
+# Unit tests are C programs that print TAP: t/unit/NAME.c with the lower
+# layers' objects and stand-ins for the few httpd functions they call.
+UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
+UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c),$(wildcard t/unit/*.c))
+UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c json.c log.c \
+  request.c secret.c values.c)
+
+t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
+  $(wildcard t/unit/*.h) Makefile | deps-build
+	@mkdir -p t/unit/bin
+	$(CC) -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
+	  $(INCLUDES) -It/unit -o $@ $< $(UNIT_SUPPORT) $(UNIT_SOURCES) \
+	  $(LIBRARIES) -lapr-1 -laprutil-1
+
+test: deps-test
+	$(MAKE) all $(UNIT_TESTS)
+	t/run-suite $(TEST_ARGS)
+
+demo: deps-demo
+	$(MAKE) all
+	t/demo
+
+lint: deps-lint
+	t/lint
+
+format: deps-lint
+	clang-format -i mod_usersync.c src/*.c include/*.h t/unit/*.[ch]
+
+# What a goal lacks on this machine is installed with apt; see t/install-deps.
+deps-build deps-test deps-demo deps-lint:
+	@t/install-deps build $(filter-out build,$(@:deps-%=%))
+
+clean:
+	rm -rf .libs src/.libs t/unit/bin t/logs
+	rm -f mod_usersync.la *.lo *.slo *.o src/*.lo src/*.slo src/*.o

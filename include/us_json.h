@@ -1,0 +1,102 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_json.h: JSON in and out.  us_json.c is the only user of json-c.
+ *
+ * RFC 8259 strictly: json-c 0.16 in its strict mode still takes NaN,
+ * Infinity, "1.", single-quoted names, raw control characters, surrogates and
+ * overlong forms in UTF-8 and U+0000; all of them are refused here.
+ *
+ * Threads: no shared state; a document belongs to the thread that parsed it.
+ */
+#ifndef US_JSON_H
+#define US_JSON_H
+
+#include <apr_pools.h>
+
+/* Deepest nesting that is parsed. */
+#define US_JSON_MAX_DEPTH 64
+
+typedef struct us_json us_json; /* one parsed JSON object */
+typedef struct us_json_slice {  /* a piece of JSON text, not a copy */
+    const char *text;           /* NULL: there is no such piece */
+    apr_size_t len;
+} us_json_slice;
+
+/* A path of member names from the top: US_JSON_PATH("user", "id"). */
+#define US_JSON_PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+typedef enum us_json_type {
+    US_JSON_NONE, /* no such member, or null */
+    US_JSON_STRING,
+    US_JSON_OBJECT,
+    US_JSON_ARRAY,
+    US_JSON_OTHER /* number or boolean */
+} us_json_type;
+
+/*
+ * Parse text, which must be one JSON object and nothing else but white space.
+ *
+ * text, len  need not end in NUL; must outlive the document (slices point
+ *            into it)
+ * doc        set to the document; freed with pool or by us_json_free
+ *
+ * Returns NULL, or what is wrong in a few words (static text).
+ */
+const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
+                          us_json **doc);
+
+/*
+ * Free the document early.  Every string in it is wiped first: json-c holds
+ * copies of passwords and tokens.  Runs by itself when the pool goes.
+ */
+void us_json_free(us_json *doc);
+
+/*
+ * Look at a member.  path is a US_JSON_PATH.  Of duplicate members the last
+ * counts.  Here and below doc may be NULL: then nothing is found.
+ *
+ * Returns its type; a missing member and null are US_JSON_NONE.
+ */
+us_json_type us_json_type_of(const us_json *doc, const char *const *path);
+
+/*
+ * A string member, decoded.  Returns NULL when there is no such string.  The
+ * text belongs to the document; len (may be NULL) receives its length in
+ * bytes.  It never holds a NUL byte.
+ */
+const char *us_json_string(const us_json *doc, const char *const *path,
+                           apr_size_t *len);
+
+/*
+ * The member of array path[] whose string member name equals value: is there
+ * one?  Used for identities[].user_id.
+ */
+int us_json_array_has(const us_json *doc, const char *const *path,
+                      const char *name, const char *value);
+
+/*
+ * The raw text of a member, byte for byte as received: a slice of the text
+ * that was parsed.  Numbers keep their digits, strings their escapes.
+ */
+us_json_slice us_json_raw(const us_json *doc, const char *const *path);
+
+/* A JSON string literal with quotes for s (UTF-8), in pool. */
+const char *us_json_quote(apr_pool_t *pool, const char *s);
+
+/* --- writing an object member by member; no secrets in here --- */
+
+typedef struct us_json_out us_json_out;
+
+us_json_out *us_json_out_create(apr_pool_t *pool);
+void us_json_out_string(us_json_out *out, const char *name, const char *value);
+void us_json_out_int(us_json_out *out, const char *name, int value);
+/* value is JSON text, checked by us_json_parse as part of a document. */
+void us_json_out_raw(us_json_out *out, const char *name, const char *value);
+/* Append {"field": ..., "message": ...} to the array member name. */
+void us_json_out_complaint(us_json_out *out, const char *name,
+                           const char *field, const char *message);
+/* The finished text, in the pool that out was created with. */
+const char *us_json_out_text(us_json_out *out, apr_size_t *len);
+
+#endif /* US_JSON_H */

@@ -1,0 +1,43 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_log.h: tracing for every layer, and the limiter of repeated lines.
+ *
+ * Lower layers trace (debug and below); the one line that a failed request
+ * may log at info or above is written by us_response.c.
+ */
+#ifndef US_LOG_H
+#define US_LOG_H
+
+#include "usersync.h"
+
+#include <httpd.h>
+#include <http_config.h>
+#include <http_log.h>
+
+/* Default visibility: -fvisibility=hidden would hide it from LoadModule. */
+extern module AP_MODULE_DECLARE_DATA __attribute__((visibility("default")))
+usersync_module;
+
+APLOG_USE_MODULE(usersync);
+
+/* Write a debug or trace line, e.g. us_trace(log, APLOG_DEBUG, "...", ...). */
+#define us_trace(log, level, ...)                                       \
+    do {                                                                \
+        if ((log)->r != NULL && APLOG_R_IS_LEVEL((log)->r, level)) {    \
+            ap_log_rerror(APLOG_MARK, level, 0, (log)->r, __VA_ARGS__); \
+        }                                                               \
+    } while (0)
+
+/*
+ * May a line about this outcome be written now?  Lines about the same cause
+ * are let through once each ten seconds in a child.
+ *
+ * outcome     the cause
+ * suppressed  set to how many were kept back since the last one
+ *
+ * Returns 1 to write the line, 0 to keep it back.  Any thread.
+ */
+int us_log_permit(us_outcome outcome, unsigned *suppressed);
+
+#endif /* US_LOG_H */

@@ -1,0 +1,88 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_pg.h: statements on mod_dbd's PostgreSQL connections, within a deadline.
+ * us_pg.c and us_pg_pool.c are the only users of mod_dbd, us_pg.c the only
+ * one of libpq.
+ *
+ * Deadlines are absolute, on us_clock_now().
+ */
+#ifndef US_PG_H
+#define US_PG_H
+
+#include "usersync.h"
+
+struct server_rec;
+
+typedef struct us_pg_pool us_pg_pool; /* a mod_dbd pool in this child */
+typedef struct us_pg_conn us_pg_conn; /* a connection that is lent to us */
+
+typedef enum us_pg_status {
+    US_PG_OK,
+    US_PG_AWAY,        /* no connection by the deadline, or known to be away */
+    US_PG_TIMEOUT,     /* the statement did not end by the deadline */
+    US_PG_ERROR,       /* PostgreSQL refused the statement: see sqlstate */
+    US_PG_WRONG_DRIVER /* DBDriver is not pgsql */
+} us_pg_status;
+
+/* What a statement gave.  Everything is in the pool given to us_pg_exec. */
+typedef struct us_pg_result {
+    int rows;
+    int columns;
+    const char **cells;     /* row by row, NULL: SQL NULL */
+    const char *sqlstate;   /* US_PG_ERROR: five characters */
+    const char *constraint; /* name or NULL */
+    const char *column;     /* name or NULL */
+    const char *message;    /* primary message only: DETAIL quotes values */
+} us_pg_result;
+
+#define US_PG_CELL(result, row, column) \
+    ((result)->cells[(row) * (result)->columns + (column)])
+
+/* Is mod_dbd loaded?  For check_config. */
+int us_pg_available(void);
+
+/* register_hooks time: learn of the connections that mod_dbd makes. */
+void us_pg_register_hooks(void);
+
+/* child_init, before mod_dbd's: bound a DBDParams without connect_timeout. */
+void us_pg_child_environment(void);
+
+/*
+ * The pool that mod_dbd uses for server s in this child.  Servers that
+ * inherit the same DBD directives get the same one.  child_init only.
+ *
+ * patience  how long an outage is waited out before PostgreSQL counts as
+ *           away (usec)
+ */
+us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, struct server_rec *s,
+                           apr_interval_time_t patience);
+
+/*
+ * Borrow a connection, waiting until deadline at the most; the one thread
+ * that is inside mod_dbd's own connect can take connect_timeout longer.
+ *
+ * pool   lives at least until us_pg_return
+ * conn   set on US_PG_OK; hand it to us_pg_return in the same thread
+ * cause  set otherwise: words for the log, in pool
+ */
+us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
+                          apr_time_t deadline, us_pg_conn **conn,
+                          const char **cause);
+
+/* Give a connection back.  Never waits. */
+void us_pg_return(us_pg_conn *conn);
+
+/*
+ * Run one statement with text parameters (NULL: SQL NULL).  A connection
+ * that turns out to be lost is made anew in place and the statement is
+ * repeated until deadline, as it is after a serialization failure or a
+ * deadlock: statements must be idempotent.
+ *
+ * Returns US_PG_OK, US_PG_ERROR, US_PG_TIMEOUT or US_PG_AWAY.
+ */
+us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
+                        apr_time_t deadline, const char *sql, int count,
+                        const char *const *params, us_pg_result *result);
+
+#endif /* US_PG_H */

@@ -1,0 +1,274 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * mod_usersync: every user whom Supabase Auth created or authenticated
+ * through this server has a row in the application's own users table before
+ * the application sees the request.
+ *
+ * This file is the front door: the module record, the hooks in their order
+ * with the reason for each, the route table, and what a child sets up.
+ */
+#include "us_config.h"
+#include "us_flows.h"
+#include "us_http.h"
+#include "us_log.h"
+#include "us_pg.h"
+#include "us_response.h"
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* --- the routes --- */
+
+typedef int (*route_function)(request_rec *r, us_call *call,
+                              const us_services *services);
+
+/* SetHandler name -> function. */
+static const struct route {
+    const char *handler;
+    route_function run;
+} routes[] = {
+    {"usersync-register", us_register},
+    {"usersync-login", us_login},
+};
+
+#define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))
+#define ROUTE_PREFIX "usersync-"
+
+/* The same names for us_config_check.c; kept in step by a guard in t/. */
+const char *const us_route_names[]
+    = {"usersync-register", "usersync-login", NULL};
+
+static const struct route *find_route(const char *handler)
+{
+    apr_size_t i;
+
+    if (handler == NULL
+        || strncmp(handler, ROUTE_PREFIX, sizeof(ROUTE_PREFIX) - 1) != 0) {
+        return NULL;
+    }
+    for (i = 0; i < ROUTE_COUNT; i++) {
+        if (strcmp(handler, routes[i].handler) == 0) {
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- claiming the URI --- */
+
+/* The handler that a <Location> sets for this request, or NULL: r->handler
+ * itself is filled in later. */
+static const char *location_handler(const request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+
+    return core->handler;
+}
+
+/*
+ * translate_name: our routes have no file.  Without this the file system is
+ * walked for one, mod_rewrite and mod_alias map the path, and mod_proxy
+ * claims it under ProxyPass /.
+ */
+static int translate_name(request_rec *r)
+{
+    const char *handler = location_handler(r);
+
+    if (find_route(handler) == NULL) {
+        return DECLINED;
+    }
+    r->filename = apr_pstrdup(r->pool, handler);
+    return OK;
+}
+
+static int map_to_storage(request_rec *r)
+{
+    return find_route(location_handler(r)) != NULL ? OK : DECLINED;
+}
+
+/* --- the handler --- */
+
+/* A <Location> with a literal path; what is below it is not the route. */
+static int is_below_route(const request_rec *r)
+{
+    const core_server_config *core
+        = ap_get_core_module_config(r->server->module_config);
+    ap_conf_vector_t **sections = (ap_conf_vector_t **)core->sec_url->elts;
+    int below = 0;
+    int i;
+
+    for (i = 0; i < core->sec_url->nelts; i++) {
+        const core_dir_config *section
+            = ap_get_core_module_config(sections[i]);
+        apr_size_t len;
+
+        if (section->handler == NULL || section->r != NULL
+            || section->d_is_fnmatch
+            || strcmp(section->handler, r->handler) != 0) {
+            continue;
+        }
+        if (strcmp(section->d, r->uri) == 0) {
+            return 0;
+        }
+        len = strlen(section->d);
+        below |= strncmp(section->d, r->uri, len) == 0
+                 && (r->uri[len] == '/' || section->d[len - 1] == '/');
+    }
+    return below;
+}
+
+/* What this child made for each server in child_init; read-only since. */
+static apr_hash_t *services_of; /* server_rec * -> us_services */
+
+/* The checks before the body is looked at. */
+static us_outcome check_request(const request_rec *r,
+                                const us_services *services)
+{
+    if (is_below_route(r)) {
+        return US_NOT_FOUND;
+    }
+    if (r->method_number == M_OPTIONS) {
+        return US_OPTIONS;
+    }
+    if (r->method_number != M_POST) {
+        return US_METHOD_NOT_ALLOWED;
+    }
+    return services != NULL ? US_OK : US_NOT_CONFIGURED;
+}
+
+static int handle(request_rec *r)
+{
+    const struct route *route = find_route(r->handler);
+    const us_services *services;
+    us_outcome outcome;
+    us_call call;
+
+    if (route == NULL) {
+        return DECLINED;
+    }
+    memset(&call, 0, sizeof(call));
+    call.pool = r->pool;
+    call.log.r = r;
+    call.log.request_id = us_response_request_id(r);
+    call.upstream_time = -1;
+    call.store_time = -1;
+    services = apr_hash_get(services_of, &r->server, sizeof(r->server));
+    outcome = check_request(r, services);
+    if (outcome != US_OK) {
+        if (outcome == US_NOT_CONFIGURED) {
+            call.cause = "UserSyncSupabaseURL and UserSyncSupabaseKey are "
+                         "missing for this server";
+        }
+        return us_response_send(r, &call, outcome, NULL);
+    }
+    return route->run(r, &call, services);
+}
+
+/* --- start --- */
+
+/* configtest and the first of two configuration passes end before this. */
+static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                       server_rec *s)
+{
+    (void)pconf;
+    (void)plog;
+    if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG) {
+        us_config_notices(ptemp, s);
+    }
+    return OK;
+}
+
+static void child_environment(apr_pool_t *pchild, server_rec *s)
+{
+    (void)pchild;
+    (void)s;
+    us_pg_child_environment();
+}
+
+/* The Supabase client of a configuration: made once, shared by the vhosts
+ * that inherit it. */
+static us_supabase *supabase_of(apr_pool_t *pchild, apr_hash_t *known,
+                                us_server_conf *conf)
+{
+    us_supabase *supabase = apr_hash_get(known, &conf, sizeof(conf));
+
+    if (supabase == NULL) {
+        us_server_conf **key = apr_pmemdup(pchild, &conf, sizeof(conf));
+
+        supabase = us_supabase_create(pchild, conf);
+        apr_hash_set(known, key, sizeof(*key), supabase);
+    }
+    return supabase;
+}
+
+/*
+ * Everything with a socket in it is made here, after the fork: libcurl's and
+ * libpq's handles must not be shared between processes.  The store is kept
+ * per server: two vhosts may have the same lines of ours and another
+ * database.
+ */
+static void child_init(apr_pool_t *pchild, server_rec *s)
+{
+    apr_hash_t *known = apr_hash_make(pchild);
+    server_rec *main_server = s;
+
+    services_of = apr_hash_make(pchild);
+    if (!us_http_start(pchild)) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
+                     "libcurl cannot be started: every sign-in will be "
+                     "refused");
+        return;
+    }
+    for (; s != NULL; s = s->next) {
+        us_server_conf *conf = us_config_server(s);
+        server_rec **key;
+        us_services *services;
+
+        if (!us_config_is_complete(conf)) {
+            continue;
+        }
+        key = apr_pmemdup(pchild, &s, sizeof(s));
+        services = apr_pcalloc(pchild, sizeof(*services));
+        services->supabase = supabase_of(pchild, known, conf);
+        services->store = us_store_create(
+            pchild, conf,
+            us_pg_pool_get(pchild, s, us_config_store_timeout(conf)));
+        if (services->supabase != NULL) {
+            apr_hash_set(services_of, key, sizeof(*key), services);
+        }
+    }
+}
+
+static void register_hooks(apr_pool_t *pool)
+{
+    /* who would take our paths if they came first */
+    static const char *const mappers[]
+        = {"mod_rewrite.c", "mod_alias.c", "mod_proxy.c", NULL};
+    static const char *const handlers[] = {"mod_proxy.c", NULL};
+
+    (void)pool;
+    us_pg_register_hooks();
+    ap_hook_check_config(us_config_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    /* before mod_dbd, which connects in its own child_init */
+    ap_hook_child_init(child_environment, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    /* after mod_dbd: its pools must be there, and die after ours */
+    ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);
+    ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
+    /* before mod_proxy: under ProxyPass / it would pass the password on */
+    ap_hook_handler(handle, NULL, handlers, APR_HOOK_FIRST);
+}
+
+module AP_MODULE_DECLARE_DATA usersync_module = {
+    STANDARD20_MODULE_STUFF, us_config_create_dir,   us_config_merge_dir,
+    us_config_create_server, us_config_merge_server, us_directives,
+    register_hooks,          AP_MODULE_FLAG_NONE,
+};

@@ -1,0 +1,267 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Rules that need more than one directive.  They run in check_config, which
+ * configtest reaches and post_config is not.
+ */
+#include "us_config.h"
+#include "us_log.h"
+#include "us_pg.h"
+
+#include <http_core.h>
+#include <util_cfgtree.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* What the configuration's tree says of one server. */
+typedef struct server_findings {
+    const char *route;   /* a usersync handler that is set in it */
+    const char *unknown; /* a handler usersync-... that does not exist */
+    const char *driver;  /* argument of its DBDriver */
+} server_findings;
+
+/* "vhost (file:line)" for messages. */
+static const char *where(apr_pool_t *pool, const server_rec *s)
+{
+    if (!s->is_virtual) {
+        return "main server";
+    }
+    return apr_psprintf(pool, "vhost %s (%s:%u)",
+                        s->server_hostname != NULL ? s->server_hostname : "-",
+                        s->defn_name != NULL ? s->defn_name : "-",
+                        s->defn_line_number);
+}
+
+/* Is node the <VirtualHost> section that made s? */
+static int is_section_of(const ap_directive_t *node, const server_rec *s)
+{
+    return s->is_virtual && s->defn_name != NULL && node->filename != NULL
+           && (unsigned)node->line_num == s->defn_line_number
+           && strcmp(node->filename, s->defn_name) == 0;
+}
+
+static void note_handler(apr_pool_t *pool, const ap_directive_t *node,
+                         server_findings *found)
+{
+    const char *args = node->args;
+    const char *name = ap_getword_conf(pool, &args);
+    int i;
+
+    if (strncmp(name, "usersync-", 9) != 0) {
+        return;
+    }
+    for (i = 0; us_route_names[i] != NULL; i++) {
+        if (strcmp(name, us_route_names[i]) == 0) {
+            found->route = us_route_names[i];
+            return;
+        }
+    }
+    found->unknown = name;
+}
+
+/* Walk the lines below node that belong to server s. */
+static void walk(apr_pool_t *pool, const ap_directive_t *node,
+                 const server_rec *s, int inside, server_findings *found)
+{
+    for (; node != NULL; node = node->next) {
+        int vhost = strcasecmp(node->directive, "<VirtualHost") == 0;
+        int belongs = vhost ? is_section_of(node, s) : inside;
+
+        if (belongs && strcasecmp(node->directive, "SetHandler") == 0) {
+            note_handler(pool, node, found);
+        }
+        else if (belongs && strcasecmp(node->directive, "DBDriver") == 0) {
+            const char *args = node->args;
+
+            found->driver = ap_getword_conf(pool, &args);
+        }
+        walk(pool, node->first_child, s, belongs, found);
+    }
+}
+
+static server_findings findings_of(apr_pool_t *pool, const server_rec *s)
+{
+    server_findings found = {NULL, NULL, NULL};
+
+    walk(pool, ap_conftree, s, !s->is_virtual, &found);
+    return found;
+}
+
+/* What is wrong with the routes and the project, or NULL. */
+static const char *check_project(apr_pool_t *pool, const us_server_conf *conf,
+                                 const server_findings *found)
+{
+    if (found->unknown != NULL) {
+        return apr_psprintf(pool,
+                            "SetHandler %s: there is no such route; "
+                            "usersync-register and usersync-login are",
+                            found->unknown);
+    }
+    if (conf->url == NULL) {
+        return "UserSyncSupabaseURL is missing: say which project to talk "
+               "to, e.g. UserSyncSupabaseURL https://abcdefgh.supabase.co";
+    }
+    if (conf->key == NULL
+        && ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_DUMP) {
+        return "UserSyncSupabaseKey is missing: give the project's "
+               "publishable key, e.g. UserSyncSupabaseKey file:PATH";
+    }
+    return NULL;
+}
+
+static const char *check_timeouts(const us_server_conf *conf)
+{
+    apr_interval_time_t connect = us_config_connect_timeout(conf);
+
+    if (connect > us_config_timeout(conf)) {
+        return "UserSyncConnectTimeout must not be longer than "
+               "UserSyncTimeout";
+    }
+    if (connect > us_config_register_timeout(conf)) {
+        return "UserSyncConnectTimeout must not be longer than "
+               "UserSyncRegisterTimeout";
+    }
+    return NULL;
+}
+
+static const char *check_columns(apr_pool_t *pool, const us_server_conf *conf)
+{
+    apr_array_header_t *columns = us_config_columns(pool, conf);
+    int i;
+    int j;
+
+    if (conf->columns != NULL && conf->columns->nelts > US_MAX_COLUMNS - 2) {
+        return "too many UserSyncColumn lines: 14 are allowed";
+    }
+    for (i = 0; i < columns->nelts; i++) {
+        for (j = 0; j < i; j++) {
+            const char *name = APR_ARRAY_IDX(columns, i, us_column).plain;
+
+            if (strcmp(name, APR_ARRAY_IDX(columns, j, us_column).plain)
+                == 0) {
+                return apr_psprintf(pool,
+                                    "UserSyncColumn: two fields go to the "
+                                    "column %s",
+                                    name);
+            }
+        }
+    }
+    return NULL;
+}
+
+/* mod_dbd's part; its own settings can be seen in the tree only. */
+static const char *check_database(apr_pool_t *pool, const server_rec *s,
+                                  const server_rec *main_server,
+                                  const server_findings *found)
+{
+    const char *driver = found->driver;
+
+    if (!us_pg_available()) {
+        return "mod_dbd is not loaded: add LoadModule dbd_module "
+               "modules/mod_dbd.so (Debian: a2enmod dbd)";
+    }
+    if (driver == NULL && s->is_virtual) {
+        driver = findings_of(pool, main_server).driver;
+    }
+    if (driver == NULL) {
+        return "DBDriver is missing: say DBDriver pgsql and DBDParams";
+    }
+    if (strcmp(driver, "pgsql") != 0) {
+        return apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
+                            driver);
+    }
+    return NULL;
+}
+
+static void warn_about_key(apr_pool_t *pool, const server_rec *s,
+                           const us_server_conf *conf)
+{
+    us_key_kind kind = us_secret_key_kind(pool, conf->key);
+
+    if (conf->key->source == US_SECRET_INLINE) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "US002: %s: UserSyncSupabaseKey stands in the "
+                     "configuration itself, where mod_info and backups show "
+                     "it; use file:PATH",
+                     where(pool, s));
+    }
+    if (kind == US_KEY_JWT_SERVICE
+        || (kind == US_KEY_SECRET
+            && us_config_forward_ip(conf) != US_FORWARD_SB)) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "US003: %s: UserSyncSupabaseKey is a secret or "
+                     "service_role key: it has admin rights and switches "
+                     "Supabase's captcha off; use the publishable key",
+                     where(pool, s));
+    }
+}
+
+/* Everything about one server; 0 when the configuration must not be used. */
+static int check_server(apr_pool_t *ptemp, server_rec *s,
+                        const server_rec *main_server)
+{
+    us_server_conf *conf = us_config_server(s);
+    server_findings found = findings_of(ptemp, s);
+    int own_lines = conf != us_config_server(main_server) || !s->is_virtual
+                        ? conf->own_lines
+                        : 0;
+    const char *wrong = NULL;
+
+    if (!own_lines && found.route == NULL && found.unknown == NULL) {
+        return 1; /* this server never asked for us */
+    }
+    /* Lines that only lend values to vhosts need no project of their own. */
+    if (found.route != NULL || found.unknown != NULL) {
+        wrong = check_project(ptemp, conf, &found);
+    }
+    if (wrong == NULL) {
+        wrong = check_timeouts(conf);
+    }
+    if (wrong == NULL) {
+        wrong = check_columns(ptemp, conf);
+    }
+    if (wrong == NULL && found.route != NULL) {
+        wrong = check_database(ptemp, s, main_server, &found);
+    }
+    if (wrong != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "US000: %s: %s",
+                     where(ptemp, s), wrong);
+        return 0;
+    }
+    if (conf->key != NULL && own_lines) {
+        warn_about_key(ptemp, s, conf);
+    }
+    return 1;
+}
+
+int us_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                    server_rec *s)
+{
+    const server_rec *main_server = s;
+    int fine = 1;
+
+    (void)pconf;
+    (void)plog;
+    for (; s != NULL; s = s->next) {
+        fine &= check_server(ptemp, s, main_server);
+    }
+    return fine ? OK : HTTP_INTERNAL_SERVER_ERROR;
+}
+
+void us_config_notices(apr_pool_t *ptemp, server_rec *s)
+{
+    for (; s != NULL; s = s->next) {
+        const us_server_conf *conf = us_config_server(s);
+
+        if (conf->own_lines && us_config_is_complete(conf)
+            && us_config_forward_ip(conf) == US_FORWARD_OFF) {
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, s,
+                         "US010: %s: UserSyncForwardClientIP is Off: all "
+                         "users share one Supabase rate bucket (30 logins at "
+                         "once, then one each 2 s)",
+                         where(ptemp, s));
+        }
+    }
+}

@@ -1,0 +1,273 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The directives.  A setter validates before it stores; its message names
+ * the directive, the value and what is allowed.
+ */
+#include "us_cafile.h"
+#include "us_config.h"
+#include "us_log.h"
+#include "us_values.h"
+
+#include <http_core.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* Bounds: a wait shorter than 100 ms fails on any hiccup, one over a minute
+ * outlives every client. */
+#define TIMEOUT_MIN apr_time_from_msec(100)
+#define TIMEOUT_MAX apr_time_from_sec(60)
+#define MAX_BODY_SIZE_MIN 256
+#define MAX_BODY_SIZE_MAX (1024 * 1024)
+
+/* The configuration of the server that cmd stands in, marked as asked for. */
+static us_server_conf *own_conf(cmd_parms *cmd)
+{
+    us_server_conf *conf = us_config_server(cmd->server);
+
+    conf->own_lines = 1;
+    return conf;
+}
+
+/* "DIRECTIVE wrong", or NULL when nothing is wrong. */
+static const char *named(cmd_parms *cmd, const char *wrong)
+{
+    return wrong == NULL
+               ? NULL
+               : apr_pstrcat(cmd->pool, cmd->cmd->name, " ", wrong, NULL);
+}
+
+static const char *set_url(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *url = NULL;
+    const char *wrong = us_value_supabase_url(cmd->pool, arg, &url);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->url = url;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_key(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_secret *key = NULL;
+    const char *wrong;
+
+    (void)dir;
+    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP) {
+        return NULL; /* a dump shows lines, it runs no commands */
+    }
+    wrong = us_secret_load(cmd->pool, cmd->temp_pool, arg, &key);
+    if (wrong != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes file:PATH, exec:COMMAND or the API key "
+                            "itself: %s",
+                            cmd->cmd->name, wrong);
+    }
+    own_conf(cmd)->key = key;
+    if (key->exposed) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, cmd->server,
+                     "US001: %s: the file may be read or changed by others "
+                     "than its owner; chmod 0600 suffices, httpd reads it as "
+                     "root",
+                     cmd->cmd->name);
+    }
+    return NULL;
+}
+
+/* Every duration is stored by offset; cmd->info holds it. */
+static const char *set_duration(cmd_parms *cmd, void *dir, const char *arg)
+{
+    apr_interval_time_t value = 0;
+    const char *wrong
+        = us_value_duration(cmd->pool, arg, TIMEOUT_MIN, TIMEOUT_MAX, &value);
+
+    (void)dir;
+    if (wrong == NULL) {
+        char *conf = (char *)own_conf(cmd);
+
+        *(apr_interval_time_t *)(void *)(conf + (apr_size_t)cmd->info) = value;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_ca_file(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *path = ap_server_root_relative(cmd->pool, arg);
+    const char *wrong = path == NULL ? "is not a valid path"
+                                     : us_cafile_check(cmd->pool, path);
+
+    (void)dir;
+    if (wrong != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a file of PEM certificates: \"%s\" %s",
+                            cmd->cmd->name, arg, wrong);
+    }
+    own_conf(cmd)->ca_file = path;
+    return NULL;
+}
+
+static const char *set_proxy(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *url = "";
+    const char *wrong = NULL;
+
+    (void)dir;
+    if (strcasecmp(arg, "None") != 0) {
+        wrong = us_value_proxy_url(cmd->pool, arg, &url);
+    }
+    if (wrong == NULL) {
+        own_conf(cmd)->proxy = url;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_forward_ip(cmd_parms *cmd, void *dir, const char *arg)
+{
+    int value;
+
+    (void)dir;
+    if (strcasecmp(arg, "Off") == 0) {
+        value = US_FORWARD_OFF;
+    }
+    else if (strcasecmp(arg, "Sb-Forwarded-For") == 0) {
+        value = US_FORWARD_SB;
+    }
+    else if (strcasecmp(arg, "X-Forwarded-For") == 0) {
+        value = US_FORWARD_X;
+    }
+    else {
+        return apr_psprintf(cmd->pool,
+                            "%s takes Off, Sb-Forwarded-For or "
+                            "X-Forwarded-For, not \"%s\"",
+                            cmd->cmd->name, arg);
+    }
+    own_conf(cmd)->forward_ip = value;
+    return NULL;
+}
+
+static const char *set_table(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *quoted = NULL;
+    const char *wrong = us_value_table(cmd->pool, arg, &quoted);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->table = quoted;
+    }
+    return named(cmd, wrong);
+}
+
+/* id, email, phone, user_metadata.NAME or app_metadata.NAME. */
+static int parse_field(const char *arg, us_column *column)
+{
+    static const struct {
+        const char *name;
+        us_field_kind kind;
+        int takes_key;
+    } fields[] = {{"id", US_FIELD_ID, 0},
+                  {"email", US_FIELD_EMAIL, 0},
+                  {"phone", US_FIELD_PHONE, 0},
+                  {"user_metadata.", US_FIELD_USER_METADATA, 1},
+                  {"app_metadata.", US_FIELD_APP_METADATA, 1}};
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        apr_size_t len = strlen(fields[i].name);
+
+        if (strncmp(arg, fields[i].name, len) == 0
+            && (arg[len] != '\0') == fields[i].takes_key) {
+            column->field = fields[i].kind;
+            column->key = fields[i].takes_key ? arg + len : NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
+                              const char *name)
+{
+    us_column column = {US_FIELD_ID, NULL, NULL, NULL};
+    const char *wrong = NULL;
+    us_server_conf *conf;
+
+    (void)dir;
+    if (!parse_field(field, &column)) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a field (id, email, phone, "
+                            "user_metadata.NAME or app_metadata.NAME) and a "
+                            "column; \"%s\" is no such field",
+                            cmd->cmd->name, field);
+    }
+    if (strcasecmp(name, "None") != 0) {
+        wrong = us_value_identifier(cmd->pool, name, &column.quoted,
+                                    &column.plain);
+    }
+    else if (column.field == US_FIELD_ID) {
+        wrong = "takes a column for id: it cannot be None, the row is looked "
+                "up by it";
+    }
+    if (wrong != NULL) {
+        return named(cmd, wrong);
+    }
+    conf = own_conf(cmd);
+    if (conf->columns == NULL) {
+        conf->columns = apr_array_make(cmd->pool, 4, sizeof(us_column));
+    }
+    APR_ARRAY_PUSH(conf->columns, us_column) = column;
+    return NULL;
+}
+
+static const char *set_max_body_size(cmd_parms *cmd, void *dir,
+                                     const char *arg)
+{
+    us_dir_conf *conf = dir;
+    apr_size_t value = 0;
+    const char *wrong = us_value_bytes(cmd->pool, arg, MAX_BODY_SIZE_MIN,
+                                       MAX_BODY_SIZE_MAX, &value);
+
+    if (wrong == NULL) {
+        conf->max_body_size = (apr_int64_t)value;
+    }
+    return named(cmd, wrong);
+}
+
+#define DURATION(name, member, help)                                       \
+    AP_INIT_TAKE1(name, set_duration,                                      \
+                  (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
+                  help)
+
+const command_rec us_directives[] = {
+    AP_INIT_TAKE1("UserSyncSupabaseURL", set_url, NULL, RSRC_CONF,
+                  "the project's URL, e.g. https://abcdefgh.supabase.co"),
+    AP_INIT_TAKE1("UserSyncSupabaseKey", set_key, NULL, RSRC_CONF,
+                  "the project's publishable API key: file:PATH, "
+                  "exec:COMMAND or the key itself"),
+    DURATION("UserSyncTimeout", timeout,
+             "how long a login may take at Supabase, e.g. 5s"),
+    DURATION("UserSyncRegisterTimeout", register_timeout,
+             "how long a sign-up may take at Supabase, e.g. 12s"),
+    DURATION("UserSyncConnectTimeout", connect_timeout,
+             "how long connecting to Supabase may take, e.g. 2s"),
+    AP_INIT_TAKE1("UserSyncCACertificateFile", set_ca_file, NULL, RSRC_CONF,
+                  "PEM file of the CAs that may have signed Supabase's "
+                  "certificate"),
+    AP_INIT_TAKE1("UserSyncProxy", set_proxy, NULL, RSRC_CONF,
+                  "forward proxy towards Supabase, or None"),
+    AP_INIT_TAKE1("UserSyncForwardClientIP", set_forward_ip, NULL, RSRC_CONF,
+                  "Off, Sb-Forwarded-For or X-Forwarded-For"),
+    AP_INIT_TAKE1("UserSyncTable", set_table, NULL, RSRC_CONF,
+                  "the users table: [schema.]table"),
+    AP_INIT_TAKE2("UserSyncColumn", set_column, NULL, RSRC_CONF,
+                  "a field of Supabase's user and the column it goes to, or "
+                  "None"),
+    DURATION("UserSyncStoreTimeout", store_timeout,
+             "how long looking up and writing the row may take, e.g. 3s"),
+    AP_INIT_TAKE1("UserSyncMaxBodySize", set_max_body_size, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "largest request body in bytes, e.g. 8192"),
+    {NULL}};

@@ -1,0 +1,48 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_flows.h"
+#include "us_request.h"
+#include "us_response.h"
+
+/* The user exists at Supabase: he must have a row before he gets a token. */
+static us_outcome ensure_row(const us_services *services, us_call *call,
+                             us_outcome answered, const us_identity *identity)
+{
+    us_outcome stored = us_store_ensure_user(services->store, call, identity);
+
+    return stored == US_OK ? answered : stored;
+}
+
+int us_register(request_rec *r, us_call *call, const us_services *services)
+{
+    us_credentials credentials;
+    us_identity identity = {0};
+    us_outcome outcome;
+
+    outcome = us_request_read(r, call, US_REQUEST_REGISTER, &credentials);
+    if (outcome == US_OK) {
+        outcome = us_supabase_signup(services->supabase, call, &credentials,
+                                     r->useragent_ip, &identity);
+    }
+    if (outcome == US_OK || outcome == US_PENDING) {
+        outcome = ensure_row(services, call, outcome, &identity);
+    }
+    return us_response_send(r, call, outcome, &identity);
+}
+
+int us_login(request_rec *r, us_call *call, const us_services *services)
+{
+    us_credentials credentials;
+    us_identity identity = {0};
+    us_outcome outcome;
+
+    outcome = us_request_read(r, call, US_REQUEST_LOGIN, &credentials);
+    if (outcome == US_OK) {
+        outcome = us_supabase_login(services->supabase, call, &credentials,
+                                    r->useragent_ip, &identity);
+    }
+    if (outcome == US_OK) {
+        outcome = ensure_row(services, call, outcome, &identity);
+    }
+    return us_response_send(r, call, outcome, &identity);
+}

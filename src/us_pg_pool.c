@@ -1,0 +1,468 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Lending mod_dbd's connections within a deadline.
+ *
+ * mod_dbd has two habits that break one.  It connects while it holds its
+ * pool's lock, so that behind one hung connect everybody queues up; and at
+ * DBDMax a thread waits in it without limit, losing wake-ups when connecting
+ * fails.  Hence this limiter in front: never more than DBDMax of ours ask,
+ * and only one thread at a time is inside mod_dbd.  All others wait here, on
+ * a condition with a clock.
+ *
+ *   out       connections that mod_dbd lent us: in use, warm or spoiled
+ *   inside    a thread is in mod_dbd just now
+ *   warm      given back while somebody waits or mod_dbd is busy: handed to
+ *             the next borrower directly
+ *   spoiled   to be closed as soon as mod_dbd is free
+ *
+ * The mutex is never held across a call to mod_dbd, libpq or the log.
+ */
+#include "us_clock.h"
+#include "us_log.h"
+#include "us_pg_conn.h"
+
+#include <apr_atomic.h>
+#include <apr_strings.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Pause between two attempts to connect, before and after PostgreSQL counts
+ * as away. */
+#define RETRY_PAUSE apr_time_from_msec(50)
+#define PROBE_PAUSE apr_time_from_sec(1)
+
+/* A pool of mod_dbd's keeps its settings here, put there by our hook. */
+#define SETTINGS_KEY "usersync-dbd-settings"
+
+struct us_pg_pool {
+    apr_pool_t *pool; /* the child's */
+    const void *key;  /* mod_dbd's configuration of the server */
+    server_rec *server;
+    apr_interval_time_t patience;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    int capacity;           /* DBDMax; 1 until it is known */
+    int known;              /* settings have been seen */
+    int persistent;         /* DBDPersist */
+    int out;
+    int waiting;
+    int inside;
+    apr_time_t inside_since;
+    apr_time_t next_try;            /* no connect before this time */
+    apr_time_t trouble_since;       /* 0: connecting works */
+    volatile apr_uint32_t troubled; /* trouble_since != 0, to be peeked at */
+    ap_dbd_t **warm;                /* room for capacity each */
+    int warm_count;
+    ap_dbd_t **spoiled;
+    int spoiled_count;
+    us_pg_conn *lent;
+    us_pg_pool *next;
+};
+
+/* Of this child; complete after child_init. */
+static us_pg_pool *pools;
+
+static APR_OPTIONAL_FN_TYPE(ap_dbd_open) *dbd_open;
+static APR_OPTIONAL_FN_TYPE(ap_dbd_close) *dbd_close;
+
+/* --- start and stop --- */
+
+int us_pg_available(void)
+{
+    return APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open) != NULL;
+}
+
+/* mod_dbd's hook after each connect: the only sight of its settings. */
+static apr_status_t remember_settings(apr_pool_t *pool, dbd_cfg_t *settings,
+                                      ap_dbd_t *record)
+{
+    (void)pool;
+    return apr_pool_userdata_setn(settings, SETTINGS_KEY, NULL, record->pool);
+}
+
+void us_pg_register_hooks(void)
+{
+    APR_OPTIONAL_HOOK(dbd, post_connect, remember_settings, NULL, NULL,
+                      APR_HOOK_MIDDLE);
+}
+
+void us_pg_child_environment(void)
+{
+    /* two seconds are the least that libpq takes */
+    setenv("PGCONNECT_TIMEOUT", "2", 0);
+}
+
+/*
+ * The child goes: whatever is still lent must be back before mod_dbd's pools
+ * die, or apr-util's reslist aborts the child.  That happens in prefork,
+ * whose SIGTERM handler runs this in the middle of a request.  A mutex or a
+ * mod_dbd that was interrupted in its work is left alone.
+ */
+static apr_status_t stop_pool(void *data)
+{
+    us_pg_pool *pg = data;
+
+    pools = NULL; /* they all go together */
+    if (pthread_mutex_trylock(&pg->mutex) != 0) {
+        return APR_SUCCESS;
+    }
+    if (!pg->inside) {
+        for (; pg->lent != NULL; pg->lent = pg->lent->next) {
+            dbd_close(pg->server, pg->lent->record);
+        }
+        while (pg->warm_count > 0) {
+            dbd_close(pg->server, pg->warm[--pg->warm_count]);
+        }
+        while (pg->spoiled_count > 0) {
+            dbd_close(pg->server, pg->spoiled[--pg->spoiled_count]);
+        }
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return APR_SUCCESS;
+}
+
+us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
+                           apr_interval_time_t patience)
+{
+    module *dbd = ap_find_linked_module("mod_dbd.c");
+    const void *key
+        = dbd != NULL ? ap_get_module_config(s->module_config, dbd) : NULL;
+    us_pg_pool *pg;
+    pthread_condattr_t attributes;
+
+    for (pg = pools; pg != NULL; pg = pg->next) {
+        if (pg->key == key) {
+            return pg;
+        }
+    }
+    pg = apr_pcalloc(pchild, sizeof(*pg));
+    pg->pool = pchild;
+    pg->key = key;
+    pg->server = s;
+    pg->patience = patience;
+    pg->capacity = 1;
+    pg->persistent = 1;
+    pg->warm = apr_pcalloc(pchild, sizeof(*pg->warm));
+    pg->spoiled = apr_pcalloc(pchild, sizeof(*pg->spoiled));
+    pthread_mutex_init(&pg->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&pg->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
+    dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
+    pg->next = pools;
+    pools = pg;
+    apr_pool_pre_cleanup_register(pchild, pg, stop_pool);
+    return pg;
+}
+
+/* --- the state; call with the mutex held --- */
+
+/*
+ * Away: for a whole patience nothing could connect, or the one attempt that
+ * is being made has taken that long.  Shorter outages are waited out.
+ */
+static int is_away(const us_pg_pool *pg, apr_time_t now)
+{
+    return (pg->trouble_since != 0 && now - pg->trouble_since >= pg->patience)
+           || (pg->inside && now - pg->inside_since >= pg->patience);
+}
+
+static void set_trouble(us_pg_pool *pg, apr_time_t since)
+{
+    if (pg->trouble_since == 0) {
+        pg->trouble_since = since;
+        apr_atomic_set32(&pg->troubled, 1);
+    }
+}
+
+static void clear_trouble(us_pg_pool *pg)
+{
+    if (pg->trouble_since != 0) {
+        pg->trouble_since = 0;
+        pg->next_try = 0;
+        apr_atomic_set32(&pg->troubled, 0);
+        pthread_cond_broadcast(&pg->changed);
+    }
+}
+
+int us_pg_pool_trouble(us_pg_pool *pg, apr_time_t since)
+{
+    apr_time_t now = us_clock_now();
+    int away;
+
+    pthread_mutex_lock(&pg->mutex);
+    set_trouble(pg, since);
+    away = is_away(pg, now);
+    if (away) {
+        pg->next_try = now + PROBE_PAUSE;
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return away;
+}
+
+void us_pg_pool_fine(us_pg_pool *pg)
+{
+    if (apr_atomic_read32(&pg->troubled)) {
+        pthread_mutex_lock(&pg->mutex);
+        clear_trouble(pg);
+        pthread_mutex_unlock(&pg->mutex);
+    }
+}
+
+/* Close what nobody waits for; we are inside. */
+static void drain(us_pg_pool *pg)
+{
+    while (pg->spoiled_count > 0 || (pg->warm_count > 0 && pg->waiting == 0)) {
+        ap_dbd_t *record = pg->spoiled_count > 0
+                               ? pg->spoiled[--pg->spoiled_count]
+                               : pg->warm[--pg->warm_count];
+
+        pthread_mutex_unlock(&pg->mutex);
+        dbd_close(pg->server, record);
+        pthread_mutex_lock(&pg->mutex);
+        pg->out--;
+    }
+}
+
+static void enter(us_pg_pool *pg)
+{
+    pg->inside = 1;
+    pg->inside_since = us_clock_now();
+}
+
+static void leave(us_pg_pool *pg)
+{
+    drain(pg);
+    pg->inside = 0;
+    if (pg->waiting > 0) {
+        pthread_cond_signal(&pg->changed);
+    }
+}
+
+static apr_status_t free_block(void *block)
+{
+    free(block);
+    return APR_SUCCESS;
+}
+
+/* Take over DBDMax and DBDPersist from the first connection. */
+static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
+{
+    void *data = NULL;
+    const dbd_cfg_t *settings;
+
+    pg->known = 1;
+    if (apr_pool_userdata_get(&data, SETTINGS_KEY, record->pool) != APR_SUCCESS
+        || data == NULL) {
+        return;
+    }
+    settings = data;
+    pg->persistent = settings->persist;
+    if (settings->nmax > 1) {
+        apr_size_t room = (apr_size_t)settings->nmax * sizeof(*pg->warm);
+        ap_dbd_t **warm = calloc(2, room);
+
+        if (warm == NULL) {
+            return;
+        }
+        /* both lists are empty: the one record there is has just come */
+        pg->warm = warm;
+        pg->spoiled = warm + settings->nmax;
+        pg->capacity = settings->nmax;
+        apr_pool_cleanup_register(pg->pool, warm, free_block,
+                                  apr_pool_cleanup_null);
+    }
+}
+
+/* Ask mod_dbd for a connection; the mutex is given up meanwhile. */
+static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
+{
+    ap_dbd_t *record;
+
+    enter(pg);
+    pg->out++;
+    pthread_mutex_unlock(&pg->mutex);
+    record = dbd_open(pool, pg->server);
+    pthread_mutex_lock(&pg->mutex);
+    if (record == NULL) {
+        apr_time_t now = us_clock_now();
+
+        pg->out--;
+        set_trouble(pg, pg->inside_since);
+        pg->next_try = now + (is_away(pg, now) ? PROBE_PAUSE : RETRY_PAUSE);
+        pthread_cond_broadcast(&pg->changed);
+    }
+    else if (!pg->known) {
+        learn_settings(pg, record);
+    }
+    leave(pg);
+    return record;
+}
+
+/* Sleep until something changes, next_try or the deadline comes. */
+static void wait_for_change(us_pg_pool *pg, apr_time_t now,
+                            apr_time_t deadline)
+{
+    apr_time_t until = pg->next_try > now && pg->next_try < deadline
+                           ? pg->next_try
+                           : deadline;
+    struct timespec ts;
+
+    ts.tv_sec = (time_t)apr_time_sec(until);
+    ts.tv_nsec = (long)apr_time_usec(until) * 1000;
+    pg->waiting++;
+    pthread_cond_timedwait(&pg->changed, &pg->mutex, &ts);
+    pg->waiting--;
+}
+
+/* A record by the deadline, or NULL. */
+static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
+{
+    ap_dbd_t *record = NULL;
+
+    pthread_mutex_lock(&pg->mutex);
+    for (;;) {
+        apr_time_t now = us_clock_now();
+        int away = is_away(pg, now);
+
+        if (pg->warm_count > 0) {
+            record = pg->warm[--pg->warm_count];
+            break;
+        }
+        if (now >= deadline) {
+            break;
+        }
+        if (!pg->inside && pg->out < pg->capacity && now >= pg->next_try) {
+            record = open_inside(pg, pool);
+            if (record != NULL || away) {
+                break; /* away: one probe, and not our whole time */
+            }
+            continue;
+        }
+        if (away) {
+            break;
+        }
+        wait_for_change(pg, now, deadline);
+    }
+    if (record == NULL && !pg->inside) {
+        enter(pg);
+        leave(pg); /* a signal or a warm one meant for us goes on */
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return record;
+}
+
+/* --- lending --- */
+
+/* Why nothing could be lent, for the log. */
+static const char *why_not(us_pg_pool *pg, apr_pool_t *pool)
+{
+    apr_time_t now = us_clock_now();
+    const char *text;
+
+    pthread_mutex_lock(&pg->mutex);
+    if (is_away(pg, now)) {
+        text = "PostgreSQL has not let us connect for a while: see mod_dbd's "
+               "lines, DBDParams and the PostgreSQL server";
+    }
+    else if (pg->out >= pg->capacity) {
+        text = apr_psprintf(pool,
+                            "all %d connections of DBDMax are in use: raise "
+                            "DBDMax or look for slow statements",
+                            pg->capacity);
+    }
+    else {
+        text = "no connection to PostgreSQL in time: see mod_dbd's lines, "
+               "DBDParams and the PostgreSQL server";
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return text;
+}
+
+/* Give a record back to mod_dbd, or keep it for those who wait. */
+static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
+{
+    if (!pg->persistent) {
+        /* its pool is the borrower's: it dies here and now, without a lock */
+        pthread_mutex_unlock(&pg->mutex);
+        dbd_close(pg->server, record);
+        pthread_mutex_lock(&pg->mutex);
+        pg->out--;
+        pthread_cond_signal(&pg->changed);
+        return;
+    }
+    if (spoiled) {
+        pg->spoiled[pg->spoiled_count++] = record;
+    }
+    else {
+        pg->warm[pg->warm_count++] = record;
+    }
+    if (!pg->inside && (spoiled || pg->waiting == 0)) {
+        enter(pg);
+        leave(pg);
+    }
+    else if (!spoiled) {
+        pthread_cond_signal(&pg->changed);
+    }
+}
+
+us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
+                          apr_time_t deadline, us_pg_conn **out,
+                          const char **cause)
+{
+    ap_dbd_t *record;
+    us_pg_conn *conn;
+
+    if (dbd_open == NULL || pg->key == NULL) {
+        *cause = "mod_dbd is not loaded";
+        return US_PG_AWAY;
+    }
+    record = acquire(pg, pool, deadline);
+    if (record == NULL) {
+        *cause = why_not(pg, pool);
+        return US_PG_AWAY;
+    }
+    conn = apr_pcalloc(pool, sizeof(*conn));
+    conn->owner = pg;
+    conn->record = record;
+    pthread_mutex_lock(&pg->mutex);
+    conn->next = pg->lent;
+    conn->link = &pg->lent;
+    if (conn->next != NULL) {
+        conn->next->link = &conn->next;
+    }
+    pg->lent = conn;
+    pthread_mutex_unlock(&pg->mutex);
+    if (strcmp(apr_dbd_name(record->driver), "pgsql") != 0) {
+        *cause = apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
+                              apr_dbd_name(record->driver));
+        us_pg_return(conn);
+        return US_PG_WRONG_DRIVER;
+    }
+    conn->native = apr_dbd_native_handle(record->driver, record->handle);
+    us_pg_conn_adopt(conn);
+    us_trace(log, APLOG_TRACE2, "[%s] borrowed a connection", log->request_id);
+    *out = conn;
+    return US_PG_OK;
+}
+
+void us_pg_return(us_pg_conn *conn)
+{
+    us_pg_pool *pg = conn->owner;
+
+    if (conn->native != NULL) {
+        us_pg_conn_release(conn);
+    }
+    pthread_mutex_lock(&pg->mutex);
+    *conn->link = conn->next;
+    if (conn->next != NULL) {
+        conn->next->link = conn->link;
+    }
+    give_back(pg, conn->record, conn->spoiled);
+    pthread_mutex_unlock(&pg->mutex);
+}

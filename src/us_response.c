@@ -1,0 +1,308 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_json.h"
+#include "us_log.h"
+#include "us_response.h"
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <util_filter.h>
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* The methods of every route, for the Allow header. */
+#define ALLOWED "POST, OPTIONS"
+
+/* What a row of the table does beside its status and code. */
+#define SUPABASE_CODE 1 /* show Supabase's code when there is one */
+#define WITH_ALLOW 2
+#define WITH_AUTHENTICATE 4
+#define QUIET 8 /* repeated lines are held back: one cause, many */
+
+/*
+ * The outcome table: the one place where an outcome becomes a status, a
+ * public code, a text, a Retry-After (seconds, 0: none) and a log level.
+ * README shows the same table.
+ */
+static const struct outcome_row {
+    us_outcome outcome;
+    int status;
+    int level;
+    int retry_after;
+    int flags;
+    const char *code;
+    const char *detail;
+} outcomes[US_OUTCOME_COUNT] = {
+    {US_OK, 200, APLOG_DEBUG, 0, 0, "ok", ""},
+    {US_PENDING, 200, APLOG_DEBUG, 0, 0, "pending", ""},
+    {US_OPTIONS, 204, APLOG_DEBUG, 0, WITH_ALLOW, "options", ""},
+    {US_NOT_FOUND, 404, APLOG_INFO, 0, 0, "not_found",
+     "There is nothing at this path."},
+    {US_METHOD_NOT_ALLOWED, 405, APLOG_INFO, 0, WITH_ALLOW,
+     "method_not_allowed", "Send a POST request."},
+    {US_UNSUPPORTED_MEDIA, 415, APLOG_INFO, 0, 0, "unsupported_media_type",
+     "Send the body as application/json, without a content encoding."},
+    {US_BODY_TOO_LARGE, 413, APLOG_INFO, 0, 0, "body_too_large",
+     "The request body is too large."},
+    {US_BODY_TIMEOUT, 408, APLOG_INFO, 0, 0, "body_timeout",
+     "The request body did not arrive in time."},
+    {US_INVALID_REQUEST, 400, APLOG_INFO, 0, 0, "invalid_request",
+     "The request body is not valid."},
+    {US_INVALID_CREDENTIALS, 401, APLOG_INFO, 0, WITH_AUTHENTICATE,
+     "invalid_credentials", "The e-mail address or the password is wrong."},
+    {US_NOT_ALLOWED, 403, APLOG_INFO, 0, SUPABASE_CODE, "not_allowed",
+     "This account or this way to sign in is not allowed."},
+    {US_USER_EXISTS, 409, APLOG_INFO, 0, 0, "user_already_exists",
+     "This address is registered already: log in instead."},
+    {US_WEAK_PASSWORD, 422, APLOG_INFO, 0, 0, "weak_password",
+     "The password is too weak: choose another one."},
+    {US_REFUSED, 400, APLOG_INFO, 0, SUPABASE_CODE, "refused",
+     "The authentication service refused the request."},
+    {US_RATE_LIMITED, 429, APLOG_WARNING, 60, SUPABASE_CODE | QUIET,
+     "over_request_rate_limit", "Too many requests: try again later."},
+    {US_KEY_REFUSED, 502, APLOG_ERR, 0, QUIET, "upstream_rejected_key",
+     "The authentication service is not available."},
+    {US_UPSTREAM_UNAVAILABLE, 503, APLOG_ERR, 5, QUIET, "upstream_unavailable",
+     "The authentication service cannot be reached: try again later."},
+    {US_UPSTREAM_BAD_ANSWER, 502, APLOG_ERR, 0, QUIET, "upstream_bad_answer",
+     "The authentication service gave no usable answer."},
+    {US_UPSTREAM_TIMEOUT, 504, APLOG_ERR, 0, QUIET, "upstream_timeout",
+     "The authentication service did not answer in time."},
+    {US_UNKNOWN_TIMEOUT, 504, APLOG_ERR, 0, QUIET, "outcome_unknown",
+     "No answer came in time and the account may have been created: try to "
+     "log in before registering again."},
+    {US_UNKNOWN_BROKEN, 502, APLOG_ERR, 0, QUIET, "outcome_unknown",
+     "The answer was lost and the account may have been created: try to log "
+     "in before registering again."},
+    {US_STORE_UNAVAILABLE, 503, APLOG_ERR, 5, QUIET, "store_unavailable",
+     "The user database is not available: try to log in again later."},
+    {US_ROW_REFUSED, 500, APLOG_ERR, 0, QUIET, "user_row_refused",
+     "The user database does not accept this user."},
+    {US_ROW_CONFLICT, 409, APLOG_ERR, 0, QUIET, "user_row_conflict",
+     "Another user in the user database has the same address."},
+    {US_NOT_CONFIGURED, 500, APLOG_ERR, 0, QUIET, "not_configured",
+     "This server is not set up for sign-in."},
+    {US_CLIENT_GONE, 0, APLOG_DEBUG, 0, 0, "client_gone", ""},
+};
+
+const char *us_response_request_id(request_rec *r)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *unique = apr_table_get(r->subprocess_env, "UNIQUE_ID");
+    unsigned char bytes[16];
+    char *id;
+    apr_size_t i;
+
+    if (unique != NULL) {
+        return unique;
+    }
+    if (apr_generate_random_bytes(bytes, sizeof(bytes)) != APR_SUCCESS) {
+        return "-";
+    }
+    id = apr_palloc(r->pool, 2 * sizeof(bytes) + 1);
+    for (i = 0; i < sizeof(bytes); i++) {
+        id[2 * i] = hex[bytes[i] >> 4];
+        id[2 * i + 1] = hex[bytes[i] & 15];
+    }
+    id[2 * sizeof(bytes)] = '\0';
+    return id;
+}
+
+static const char *public_code(const struct outcome_row *row,
+                               const us_call *call)
+{
+    return (row->flags & SUPABASE_CODE) != 0 && call->code != NULL ? call->code
+                                                                   : row->code;
+}
+
+/* --- notes and log --- */
+
+static void set_ms_note(request_rec *r, const char *name,
+                        apr_interval_time_t elapsed)
+{
+    if (elapsed >= 0) {
+        apr_table_setn(r->notes, name,
+                       apr_psprintf(r->pool, "%" APR_TIME_T_FMT,
+                                    apr_time_as_msec(elapsed)));
+    }
+}
+
+/* For CustomLog: %{usersync-outcome}n and its siblings. */
+static void set_notes(request_rec *r, const us_call *call, const char *code,
+                      const us_identity *identity)
+{
+    apr_table_setn(r->notes, "usersync-outcome",
+                   call->email_stale ? "email-stale" : code);
+    if (identity != NULL && identity->proven) {
+        apr_table_setn(r->notes, "usersync-user", identity->id);
+    }
+    set_ms_note(r, "usersync-upstream-ms", call->upstream_time);
+    set_ms_note(r, "usersync-store-ms", call->store_time);
+}
+
+/* The one line about this request. */
+static void log_line(const request_rec *r, const us_call *call,
+                     const struct outcome_row *row, const char *code,
+                     const us_identity *identity)
+{
+    int level = call->email_stale ? APLOG_WARNING : row->level;
+    const char *more = "";
+    unsigned suppressed = 0;
+
+    if (!APLOG_R_IS_LEVEL(r, level)
+        || (((row->flags & QUIET) != 0 || call->email_stale)
+            && !us_log_permit(row->outcome, &suppressed))) {
+        return;
+    }
+    if (suppressed > 0) {
+        more = apr_psprintf(r->pool, " (%u more like it since the last line)",
+                            suppressed);
+    }
+    ap_log_rerror(APLOG_MARK, level, 0, r, "[%s] %s: %s%s%s%s%s%s",
+                  call->log.request_id, r->handler, code,
+                  identity != NULL && identity->proven ? ", user " : "",
+                  identity != NULL && identity->proven ? identity->id : "",
+                  call->cause != NULL ? ": " : "",
+                  call->cause != NULL ? call->cause : "", more);
+}
+
+/* --- headers and bodies --- */
+
+/* A Retry-After that is ours is spread by a fifth, so that clients which
+ * failed together do not come back together. */
+static int retry_after(const struct outcome_row *row, const us_call *call)
+{
+    int spread = row->retry_after / 5;
+
+    if (row->retry_after == 0 || call->retry_after > 0) {
+        return row->retry_after == 0 ? 0 : call->retry_after;
+    }
+    return (int)ap_random_pick((apr_uint32_t)(row->retry_after - spread),
+                               (apr_uint32_t)(row->retry_after + spread));
+}
+
+static void set_headers(request_rec *r, const us_call *call,
+                        const struct outcome_row *row)
+{
+    int seconds = retry_after(row, call);
+
+    apr_table_setn(r->headers_out, "Cache-Control", "no-store");
+    apr_table_setn(r->headers_out, "X-Content-Type-Options", "nosniff");
+    apr_table_setn(r->headers_out, "X-Request-Id", call->log.request_id);
+    if (seconds > 0) {
+        apr_table_setn(r->headers_out, "Retry-After",
+                       apr_itoa(r->pool, seconds));
+    }
+    if ((row->flags & WITH_ALLOW) != 0) {
+        apr_table_setn(r->headers_out, "Allow", ALLOWED);
+    }
+    if ((row->flags & WITH_AUTHENTICATE) != 0) {
+        const char *realm = ap_auth_name(r);
+
+        /* never Basic: a browser would open its own password dialog */
+        apr_table_setn(r->headers_out, "WWW-Authenticate",
+                       apr_pstrcat(r->pool, "Bearer realm=\"",
+                                   realm != NULL
+                                       ? ap_escape_quotes(r->pool, realm)
+                                       : "usersync",
+                                   "\"", NULL));
+    }
+}
+
+/* RFC 9457 problem details. */
+static const char *problem_body(const request_rec *r, const us_call *call,
+                                const struct outcome_row *row,
+                                const char *code, apr_size_t *len)
+{
+    us_json_out *out = us_json_out_create(r->pool);
+    int i;
+
+    us_json_out_string(out, "type", "about:blank");
+    us_json_out_string(out, "title", ap_get_status_line(row->status) + 4);
+    us_json_out_int(out, "status", row->status);
+    us_json_out_string(out, "detail",
+                       call->message != NULL ? call->message : row->detail);
+    us_json_out_string(out, "code", code);
+    us_json_out_string(out, "request_id", call->log.request_id);
+    if (row->outcome == US_INVALID_REQUEST && call->fields != NULL) {
+        for (i = 0; i < call->fields->nelts; i++) {
+            const us_field_error *error
+                = &APR_ARRAY_IDX(call->fields, i, us_field_error);
+
+            us_json_out_complaint(out, "errors", error->field, error->message);
+        }
+    }
+    if (row->outcome == US_WEAK_PASSWORD) {
+        us_json_out_raw(out, "reasons",
+                        call->reasons != NULL ? call->reasons : "[]");
+    }
+    return us_json_out_text(out, len);
+}
+
+static void append(apr_bucket_brigade *brigade, const char *text,
+                   apr_size_t len)
+{
+    apr_bucket *bucket
+        = apr_bucket_pool_create(text, len, brigade->p, brigade->bucket_alloc);
+
+    APR_BRIGADE_INSERT_TAIL(brigade, bucket);
+}
+
+/* {"user_id": ..., "session": ...}, the session as Supabase sent it. */
+static void append_success(apr_bucket_brigade *brigade,
+                           const us_identity *identity)
+{
+    const char *head = apr_pstrcat(brigade->p, "{\"user_id\":\"", identity->id,
+                                   "\",\"session\":", NULL);
+
+    append(brigade, head, strlen(head));
+    if (identity->session != NULL) {
+        append(brigade, identity->session, identity->session_len);
+    }
+    else {
+        append(brigade, "null", 4);
+    }
+    append(brigade, "}", 1);
+}
+
+int us_response_send(request_rec *r, us_call *call, us_outcome outcome,
+                     const us_identity *identity)
+{
+    const struct outcome_row *row = &outcomes[outcome];
+    const char *code = public_code(row, call);
+    apr_bucket_brigade *brigade;
+    apr_off_t length = 0;
+    apr_size_t len;
+
+    set_notes(r, call, code, identity);
+    log_line(r, call, row, code, identity);
+    if (outcome == US_CLIENT_GONE) {
+        return AP_FILTER_ERROR;
+    }
+    set_headers(r, call, row);
+    r->status = row->status;
+    r->no_local_copy = 1;
+    brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    if (outcome == US_OK || outcome == US_PENDING) {
+        ap_set_content_type(r, "application/json");
+        append_success(brigade, identity);
+    }
+    else if (outcome != US_OPTIONS) {
+        const char *body = problem_body(r, call, row, code, &len);
+
+        ap_set_content_type(r, "application/problem+json");
+        append(brigade, body, len);
+    }
+    if (outcome != US_OPTIONS) {
+        apr_brigade_length(brigade, 1, &length);
+        ap_set_content_length(r, length);
+    }
+    APR_BRIGADE_INSERT_TAIL(
+        brigade, apr_bucket_eos_create(r->connection->bucket_alloc));
+    return ap_pass_brigade(r->output_filters, brigade) == APR_SUCCESS
+               ? OK
+               : AP_FILTER_ERROR;
+}

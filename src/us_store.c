@@ -1,0 +1,380 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_clock.h"
+#include "us_log.h"
+#include "us_store.h"
+#include "us_store_check.h"
+
+#include <apr_atomic.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+struct us_store {
+    us_pg_pool *pg;
+    apr_interval_time_t timeout;
+    const char *table;
+    const apr_array_header_t *columns;
+    int has_email; /* then it is the second column */
+    const char *look_up_sql;
+    const char *update_sql;
+    const char *insert_sql;
+    /* Set once the table has been seen to suit.  json_column is written
+     * before by whoever sets it: any two threads write the same. */
+    volatile apr_uint32_t suits;
+    volatile apr_uint32_t json_column[US_MAX_COLUMNS];
+};
+
+/* One visit to the table: what its steps share. */
+typedef struct visit {
+    us_store *store;
+    us_call *call;
+    const us_identity *identity;
+    us_pg_conn *conn;
+    apr_time_t deadline;
+    us_store_verdict verdict;
+    int checked; /* the verdict is this visit's own */
+} visit;
+
+typedef enum row_state { ROW_SAME, ROW_OTHER_EMAIL, ROW_MISSING } row_state;
+
+/* --- the statements --- */
+
+static const char *insert_statement(apr_pool_t *pool, const char *table,
+                                    const apr_array_header_t *columns)
+{
+    const char *names = "";
+    const char *params = "";
+    int i;
+
+    for (i = 0; i < columns->nelts; i++) {
+        names = apr_pstrcat(pool, names, i > 0 ? ", " : "",
+                            APR_ARRAY_IDX(columns, i, us_column).quoted, NULL);
+        params
+            = apr_psprintf(pool, "%s%s$%d", params, i > 0 ? ", " : "", i + 1);
+    }
+    /* Always (id): an untargeted DO NOTHING would lose a user in silence
+     * when another unique index collides. */
+    return apr_psprintf(pool,
+                        "INSERT INTO %s (%s) VALUES (%s) "
+                        "ON CONFLICT (%s) DO NOTHING RETURNING true",
+                        table, names, params,
+                        APR_ARRAY_IDX(columns, 0, us_column).quoted);
+}
+
+us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
+                          us_pg_pool *pg)
+{
+    us_store *store = apr_pcalloc(pool, sizeof(*store));
+    const char *id;
+    const char *email;
+
+    store->pg = pg;
+    store->timeout = us_config_store_timeout(conf);
+    store->table = us_config_table(conf);
+    store->columns = us_config_columns(pool, conf);
+    store->has_email = store->columns->nelts > 1
+                       && APR_ARRAY_IDX(store->columns, 1, us_column).field
+                              == US_FIELD_EMAIL;
+    id = APR_ARRAY_IDX(store->columns, 0, us_column).quoted;
+    if (store->has_email) {
+        email = APR_ARRAY_IDX(store->columns, 1, us_column).quoted;
+        store->look_up_sql
+            = apr_psprintf(pool,
+                           "SELECT %s IS NOT DISTINCT FROM $2 FROM %s "
+                           "WHERE %s = $1",
+                           email, store->table, id);
+        store->update_sql
+            = apr_psprintf(pool, "UPDATE %s SET %s = $2 WHERE %s = $1",
+                           store->table, email, id);
+    }
+    else {
+        store->look_up_sql = apr_psprintf(
+            pool, "SELECT true FROM %s WHERE %s = $1", store->table, id);
+    }
+    store->insert_sql = insert_statement(pool, store->table, store->columns);
+    return store;
+}
+
+/* Parameters in the order of the columns. */
+static void fill_params(const visit *v, const char *params[US_MAX_COLUMNS])
+{
+    int i;
+
+    for (i = 0; i < v->store->columns->nelts; i++) {
+        const us_value *value = &v->identity->values[i];
+
+        params[i] = apr_atomic_read32(&v->store->json_column[i]) ? value->json
+                                                                 : value->text;
+    }
+}
+
+/* --- failures --- */
+
+/* SQLSTATE, message, constraint and column; never DETAIL, which quotes row
+ * values.  Neither the message of class 22, which quotes them too. */
+static const char *error_text(apr_pool_t *pool, const us_pg_result *error)
+{
+    const char *state = error->sqlstate != NULL ? error->sqlstate : "-----";
+    int quotes = strncmp(state, "22", 2) == 0;
+
+    return apr_psprintf(
+        pool, "%s (SQLSTATE %s%s%s%s%s)",
+        error->message != NULL && !quotes ? error->message
+                                          : "a value does not fit its column",
+        state, error->constraint != NULL ? ", constraint " : "",
+        error->constraint != NULL ? error->constraint : "",
+        error->column != NULL ? ", column " : "",
+        error->column != NULL ? error->column : "");
+}
+
+static int is_class(const us_pg_result *error, const char *class_code)
+{
+    return error->sqlstate != NULL
+           && strncmp(error->sqlstate, class_code, strlen(class_code)) == 0;
+}
+
+/* Is it this row that PostgreSQL does not want?  22 data, 23 integrity,
+ * 44 check option, P0 raised by a trigger, 42501 here: row-level security. */
+static int refuses_row(const us_pg_result *error)
+{
+    return is_class(error, "22") || is_class(error, "23")
+           || is_class(error, "44") || is_class(error, "P0")
+           || is_class(error, "42501");
+}
+
+/* What the administrator reads when a statement did not succeed. */
+static const char *failure_text(visit *v, us_pg_status status,
+                                const us_pg_result *error)
+{
+    apr_pool_t *pool = v->call->pool;
+
+    switch (status) {
+    case US_PG_TIMEOUT:
+        return apr_psprintf(pool, "PostgreSQL did not answer within "
+                                  "UserSyncStoreTimeout: a lock on the row, a "
+                                  "frozen server or too many clients");
+    case US_PG_AWAY:
+        return apr_psprintf(pool,
+                            "PostgreSQL is away: %s; see DBDParams and the "
+                            "PostgreSQL server",
+                            error->message != NULL ? error->message : "");
+    default:
+        return apr_psprintf(pool, "PostgreSQL: %s%s", error_text(pool, error),
+                            is_class(error, "25006")
+                                ? "; DBDParams must lead to the primary"
+                                : "");
+    }
+}
+
+/* --- the table against the configuration --- */
+
+static us_outcome insert_refused(visit *v)
+{
+    v->call->cause = v->verdict.insert_problem;
+    return v->verdict.unfillable ? US_ROW_REFUSED : US_STORE_UNAVAILABLE;
+}
+
+/*
+ * Look at the catalog unless the table is known to suit.  US_OK: lookups
+ * work; an insert_problem may still stand in the verdict.
+ */
+static us_outcome inspect(visit *v)
+{
+    us_store *store = v->store;
+    us_pg_result error;
+    us_pg_status status;
+    int i;
+
+    status = us_store_check(v->conn, v->call->pool, v->deadline, store->table,
+                            store->columns, &v->verdict, &error);
+    v->checked = 1;
+    if (status != US_PG_OK) {
+        v->call->cause = failure_text(v, status, &error);
+        return US_STORE_UNAVAILABLE;
+    }
+    for (i = 0; i < store->columns->nelts; i++) {
+        apr_atomic_set32(&store->json_column[i],
+                         (apr_uint32_t)v->verdict.json_column[i]);
+    }
+    if (v->verdict.read_problem != NULL) {
+        v->call->cause = v->verdict.read_problem;
+        return US_STORE_UNAVAILABLE;
+    }
+    if (v->verdict.insert_problem == NULL
+        && !apr_atomic_xchg32(&store->suits, 1)
+        && v->verdict.warning != NULL) {
+        us_trace(&v->call->log, APLOG_WARNING, "[%s] %s",
+                 v->call->log.request_id, v->verdict.warning);
+    }
+    return US_OK;
+}
+
+/*
+ * A statement failed.  When it may be the table's shape (class 42), look at
+ * the catalog for words that name the cure, and look again next time.
+ */
+static us_outcome failed(visit *v, us_pg_status status,
+                         const us_pg_result *error)
+{
+    int refused = status == US_PG_ERROR && refuses_row(error);
+
+    v->call->cause = failure_text(v, status, error);
+    if (status == US_PG_ERROR && is_class(error, "42")) {
+        const char *cause = v->call->cause;
+
+        apr_atomic_set32(&v->store->suits, 0);
+        if (!v->checked && inspect(v) != US_OK) {
+            return US_STORE_UNAVAILABLE;
+        }
+        if (v->verdict.insert_problem != NULL) {
+            return insert_refused(v);
+        }
+        v->call->cause = cause;
+    }
+    if (status == US_PG_ERROR && is_class(error, "23505")) {
+        return US_ROW_CONFLICT;
+    }
+    return refused ? US_ROW_REFUSED : US_STORE_UNAVAILABLE;
+}
+
+/* --- check and create --- */
+
+static us_outcome look_up(visit *v, row_state *state)
+{
+    const char *params[US_MAX_COLUMNS];
+    us_pg_result result;
+    us_pg_status status;
+
+    fill_params(v, params);
+    status = us_pg_exec(v->conn, v->call->pool, v->deadline,
+                        v->store->look_up_sql, v->store->has_email ? 2 : 1,
+                        params, &result);
+    if (status != US_PG_OK) {
+        us_outcome outcome = failed(v, status, &result);
+
+        /* nothing is written here: whatever it was, it is not the row */
+        return outcome == US_ROW_CONFLICT || outcome == US_ROW_REFUSED
+                   ? US_STORE_UNAVAILABLE
+                   : outcome;
+    }
+    if (result.rows == 0) {
+        *state = ROW_MISSING;
+    }
+    else {
+        const char *same = US_PG_CELL(&result, 0, 0);
+
+        *state = same != NULL && *same == 't' ? ROW_SAME : ROW_OTHER_EMAIL;
+    }
+    return US_OK;
+}
+
+/* The e-mail changed at Supabase.  The row exists whatever happens here, so
+ * nothing that goes wrong refuses the login. */
+static us_outcome follow_email(visit *v)
+{
+    const char *params[US_MAX_COLUMNS];
+    us_pg_result result;
+    us_pg_status status;
+
+    fill_params(v, params);
+    status = us_pg_exec(v->conn, v->call->pool, v->deadline,
+                        v->store->update_sql, 2, params, &result);
+    if (status != US_PG_OK) {
+        v->call->email_stale = 1;
+        v->call->cause = apr_pstrcat(
+            v->call->pool, "the e-mail in the user's row could not follow: ",
+            failure_text(v, status, &result), NULL);
+    }
+    return US_OK;
+}
+
+static us_outcome insert(visit *v, int *inserted)
+{
+    const char *params[US_MAX_COLUMNS];
+    us_pg_result result;
+    us_pg_status status;
+
+    if (v->verdict.insert_problem != NULL) {
+        return insert_refused(v);
+    }
+    fill_params(v, params);
+    status
+        = us_pg_exec(v->conn, v->call->pool, v->deadline, v->store->insert_sql,
+                     v->store->columns->nelts, params, &result);
+    if (status != US_PG_OK) {
+        return failed(v, status, &result);
+    }
+    *inserted = result.rows > 0;
+    return US_OK;
+}
+
+/* The row is missing: create it, or find that somebody else just did. */
+static us_outcome create(visit *v)
+{
+    row_state state = ROW_MISSING;
+    int inserted = 0;
+    us_outcome outcome = insert(v, &inserted);
+
+    if (outcome != US_OK || inserted) {
+        return outcome;
+    }
+    outcome = look_up(v, &state); /* the race was lost, or ... */
+    if (outcome == US_OK && state == ROW_MISSING) {
+        v->call->cause = "the insert left no row: a trigger or a policy of "
+                         "the table suppresses it";
+        return US_ROW_REFUSED;
+    }
+    if (outcome == US_OK && state == ROW_OTHER_EMAIL) {
+        return follow_email(v);
+    }
+    return outcome;
+}
+
+static us_outcome check_and_create(visit *v)
+{
+    row_state state = ROW_MISSING;
+    us_outcome outcome = US_OK;
+
+    if (!apr_atomic_read32(&v->store->suits)) {
+        outcome = inspect(v);
+    }
+    if (outcome == US_OK) {
+        outcome = look_up(v, &state);
+    }
+    if (outcome != US_OK) {
+        return outcome;
+    }
+    if (!v->identity->proven) {
+        /* an invented id: fail as a real one would, write nothing */
+        return v->verdict.insert_problem != NULL ? insert_refused(v) : US_OK;
+    }
+    switch (state) {
+    case ROW_OTHER_EMAIL:
+        return follow_email(v);
+    case ROW_MISSING:
+        return create(v);
+    default:
+        return US_OK;
+    }
+}
+
+us_outcome us_store_ensure_user(us_store *store, us_call *call,
+                                const us_identity *identity)
+{
+    apr_time_t start = us_clock_now();
+    visit v = {.store = store,
+               .call = call,
+               .identity = identity,
+               .deadline = start + store->timeout};
+    us_outcome outcome = US_STORE_UNAVAILABLE;
+
+    if (us_pg_borrow(store->pg, call->pool, &call->log, v.deadline, &v.conn,
+                     &call->cause)
+        == US_PG_OK) {
+        outcome = check_and_create(&v);
+        us_pg_return(v.conn);
+    }
+    call->store_time = us_clock_now() - start;
+    return outcome;
+}
