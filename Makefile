@@ -14,14 +14,14 @@ INCLUDES = -Iinclude $(addprefix -isystem ,$(sort $(shell $(APXS) -q INCLUDEDIR)
   $(shell pkg-config --cflags $(PACKAGES))
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes \
   -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Werror
-HARDENING = -fvisibility=hidden -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+HARDENING = -fvisibility=hidden -fstack-protector-strong $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 OPTIMIZE ?= -O2 -g
 SANITIZE ?=
 COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
 
-.PHONY: all install test demo lint format clean deps-build deps-test \
+.PHONY: all install test test-asan soak memcheck demo lint format clean deps-build deps-test \
   deps-demo deps-lint
 
 all: $(MODULE)
@@ -54,6 +54,25 @@ test: deps-test
 	$(MAKE) all $(UNIT_TESTS)
 	t/run-suite $(TEST_ARGS)
 
+# The same suite with the module built for AddressSanitizer and
+# UndefinedBehaviorSanitizer; httpd itself is Debian's, hence the preload.
+test-asan: deps-test
+	rm -rf build/asan && mkdir -p build/asan
+	cp -R $(filter-out build,$(wildcard *)) build/asan/
+	$(MAKE) -C build/asan all $(UNIT_TESTS) OPTIMIZE='-O1 -g' \
+	  SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
+	USERSYNC_HTTPD=t/sanitized-httpd build/asan/t/run-suite $(TEST_ARGS)
+
+# Long measures, by hand: memory over 200 000 logins, valgrind over mixed ones.
+soak: deps-test
+	$(MAKE) all
+	USERSYNC_LIMIT=3600 t/run-suite --mpm event -v t/long/memory.t
+
+memcheck: deps-test
+	$(MAKE) all
+	USERSYNC_LIMIT=1800 USERSYNC_PATIENCE=4 t/run-suite --mpm event -v \
+	  t/long/memcheck.t
+
 demo: deps-demo
 	$(MAKE) all
 	t/demo
@@ -69,5 +88,5 @@ deps-build deps-test deps-demo deps-lint:
 	@t/install-deps build $(filter-out build,$(@:deps-%=%))
 
 clean:
-	rm -rf .libs src/.libs t/unit/bin t/logs
+	rm -rf .libs src/.libs t/unit/bin t/logs build
 	rm -f mod_usersync.la *.lo *.slo *.o src/*.lo src/*.slo src/*.o

@@ -198,15 +198,23 @@ static void warn_about_key(apr_pool_t *pool, const server_rec *s,
     }
 }
 
+/* Does a line of ours stand in this very server?  A vhost without one shares
+ * the main server's configuration, pointer and all. */
+static int has_own_lines(const server_rec *s, const server_rec *main_server)
+{
+    const us_server_conf *conf = us_config_server(s);
+
+    return conf->own_lines
+           && (s == main_server || conf != us_config_server(main_server));
+}
+
 /* Everything about one server; 0 when the configuration must not be used. */
 static int check_server(apr_pool_t *ptemp, server_rec *s,
                         const server_rec *main_server)
 {
     us_server_conf *conf = us_config_server(s);
     server_findings found = findings_of(ptemp, s);
-    int own_lines = conf != us_config_server(main_server) || !s->is_virtual
-                        ? conf->own_lines
-                        : 0;
+    int own_lines = has_own_lines(s, main_server);
     const char *wrong = NULL;
 
     if (!own_lines && found.route == NULL && found.unknown == NULL) {
@@ -252,10 +260,12 @@ int us_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
 void us_config_notices(apr_pool_t *ptemp, server_rec *s)
 {
+    const server_rec *main_server = s;
+
     for (; s != NULL; s = s->next) {
         const us_server_conf *conf = us_config_server(s);
 
-        if (conf->own_lines && us_config_is_complete(conf)
+        if (has_own_lines(s, main_server) && us_config_is_complete(conf)
             && us_config_forward_ip(conf) == US_FORWARD_OFF) {
             ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, s,
                          "US010: %s: UserSyncForwardClientIP is Off: all "

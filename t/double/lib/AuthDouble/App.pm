@@ -1,0 +1,169 @@
+package AuthDouble::App;
+# Puts the parts together: listeners, recording, faults, control, life cycle.
+use strict;
+use warnings;
+use JSON::PP ();
+use Mojo::IOLoop;
+use Time::HiRes ();
+use AuthDouble::Auth;
+use AuthDouble::Certs;
+use AuthDouble::Control;
+use AuthDouble::Fault;
+use AuthDouble::Jwt;
+use AuthDouble::Server;
+use AuthDouble::Store;
+
+use constant AUTH => qw(http https https_wrong_name https_unknown_ca
+    https_expired);
+my %CERT = (https => 'good', https_wrong_name => 'wrong_name',
+    https_unknown_ca => 'unknown_ca', https_expired => 'expired');
+
+# new(state => DIR, fixtures => DIR, config => {...}, ports => {name => N},
+#     restore => FILE)
+sub new {
+    my ($class, %arg) = @_;
+    my $self = bless {%arg, requests => [], stats => {}}, $class;
+    my $keys = "$arg{fixtures}/jwt_test_keys.json";
+    $self->{jwt} = AuthDouble::Jwt->new(-f $keys
+        ? JSON::PP->new->utf8->decode(AuthDouble::Fault::_slurp($keys)) : undef);
+    $self->{keys} = $self->_api_keys;
+    $self->{store} = AuthDouble::Store->new(config => {
+        keys => [map { $self->{keys}{$_} }
+            qw(publishable secret anon service_role)],
+        %{$arg{config} || {}}});
+    $self->{store}->restore($arg{restore}) if defined $arg{restore};
+    $self->{auth} = AuthDouble::Auth->new(store => $self->{store},
+        jwt => $self->{jwt});
+    $self->{faults} = AuthDouble::Fault->new(auth => $self->{auth},
+        fixtures => $arg{fixtures});
+    return $self;
+}
+
+sub _api_keys {
+    my ($self) = @_;
+    my %jwt = map { $_ => $self->{jwt}->sign(AuthDouble::Json::obj(
+        iss => 'supabase', ref => 'fixtureref', role => $_,
+        iat => AuthDouble::Json::num(1_700_000_000),
+        exp => AuthDouble::Json::num(4_102_444_800)), 'HS256') }
+        qw(anon service_role);
+    return {%jwt, publishable => 'sb_publishable_double0123456789_test',
+        secret => 'sb_secret_double0123456789_test'};
+}
+
+sub run {
+    my ($self) = @_;
+    unlink "$self->{state}/ready.json";
+    local $SIG{PIPE} = 'IGNORE';
+    local @SIG{qw(TERM INT HUP)} = (sub { Mojo::IOLoop->stop }) x 3;
+    my $parent = getppid;
+    Mojo::IOLoop->recurring(0.25 => sub {
+        Mojo::IOLoop->stop if getppid != $parent;
+    });
+    $self->_listen;
+    $self->_ready;
+    Mojo::IOLoop->start;
+    unlink "$self->{state}/ready.json";
+    return;
+}
+
+sub _listen {
+    my ($self) = @_;
+    my $certs = AuthDouble::Certs::make("$self->{state}/tls");
+    $self->{ca_file} = $certs->{ca};
+    my $ports = $self->{ports} || {};
+    for my $name (AUTH) {
+        my $tls = $CERT{$name};
+        $self->{servers}{$name} = AuthDouble::Server->new(
+            port => $ports->{$name}, ($tls ? (cert => $certs->{$tls}) : ()),
+            handler => sub { $self->_handle(@_) },
+            on_accept => sub { $self->{faults}->take_accept });
+    }
+    my $control = AuthDouble::Control->new(app => $self);
+    $self->{control} = AuthDouble::Server->new(port => $ports->{control},
+        handler => sub { $control->handle(@_) });
+    return;
+}
+
+sub _ready {
+    my ($self) = @_;
+    my %out = (pid => $$, ca_file => $self->{ca_file}, keys => $self->{keys},
+        control => $self->{control}->port + 0,
+        map { $_ => $self->{servers}{$_}->port + 0 } AUTH);
+    my $file = "$self->{state}/ready.json";
+    open my $fh, '>', "$file.new" or die "$file.new: $!\n";
+    print {$fh} JSON::PP->new->canonical->encode(\%out), "\n";
+    close $fh or die "$file.new: $!\n";
+    rename "$file.new", $file or die "$file: $!\n";
+    return;
+}
+
+# one request on an auth port
+sub _handle {
+    my ($self, $conn, $req) = @_;
+    my $op = $self->{auth}->op($req);
+    $self->{stats}{$op}++;
+    $self->_record($op, $conn, $req) if $self->{store}{config}{record_requests};
+    my $fault = $self->{faults}->take($op, $req);
+    my $ok = eval {
+        $fault ? $self->{faults}->apply($fault, $conn, $req)
+            : $conn->reply($req, $self->{auth}->answer($req));
+        1;
+    };
+    return if $ok;
+    warn "$req->{method} $req->{target}: $@";
+    return $conn->reset;
+}
+
+sub _record {
+    my ($self, $op, $conn, $req) = @_;
+    my $list = $self->{requests};
+    push @$list, {op => $op, req => $req, connection => $conn->{id},
+        tls => $conn->{tls} ? 1 : 0, time => Time::HiRes::time()};
+    my $max = $self->{store}{config}{max_requests};
+    splice @$list, 0, @$list - $max if @$list > 2 * $max;
+    return;
+}
+
+sub clear_requests { $_[0]{requests} = []; return }
+
+sub auth_servers { return @{$_[0]{servers}}{(AUTH)} }
+
+# connection refused on all auth ports, for $f->{ms} or until the faults go
+sub refuse {
+    my ($self, $f) = @_;
+    $_->shut for $self->auth_servers;
+    Mojo::IOLoop->remove(delete $self->{refusing}) if $self->{refusing};
+    $self->{refusing} = Mojo::IOLoop->timer($f->{ms} / 1000 => sub {
+        delete $self->{refusing};
+        $self->{faults}{queue} = [grep { $_->{kind} ne 'refuse' }
+            @{$self->{faults}{queue}}];
+        $_->open for $self->auth_servers;
+    }) if $f->{ms};
+    return;
+}
+
+sub accept_again {
+    my ($self) = @_;
+    Mojo::IOLoop->remove(delete $self->{refusing}) if $self->{refusing};
+    $_->open for $self->auth_servers;
+    return;
+}
+
+# let go of clients that a fault keeps waiting
+sub drop_held {
+    my ($self) = @_;
+    $_->close for grep { $_->{held} } map { $_->conns } $self->auth_servers;
+    return;
+}
+
+sub connections {
+    my ($self) = @_;
+    my ($accepted, $open) = (0, 0);
+    for ($self->auth_servers) {
+        $accepted += $_->accepted;
+        $open += () = $_->conns;
+    }
+    return ($accepted, $open);
+}
+
+1;

@@ -1,0 +1,282 @@
+package AuthDouble::Fault;
+# Everything that can go wrong between a client and Supabase, on demand.
+use strict;
+use warnings;
+use AuthDouble::Http qw(render);
+use AuthDouble::Json qw(encode decode plain);
+
+my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hang_before
+    hang_after_headers close close_after_commit reset cut wrong_length html
+    empty huge status fixture redirect garbage drip truncate_json chunked
+    close_idle transform);
+
+# these act on connections, before any request is read
+my %EARLY = map { $_ => 1 } qw(refuse hang_accept);
+my %OP = map { $_ => 1 } qw(any signup token logout user jwks health settings
+    other);
+
+sub new {
+    my ($class, %self) = @_;    # auth, fixtures
+    return bless {%self, queue => []}, $class;
+}
+
+sub add {
+    my ($self, $in) = @_;
+    my %f = map { $_ => AuthDouble::Store::_value($in->{$_}, /\A(?:set|body)\z/) }
+        keys %$in;
+    $f{kind} //= '';
+    $f{op} //= 'any';
+    $f{times} //= 1;
+    die "unknown fault kind: $f{kind}\n" if !$KIND{$f{kind}} && !$EARLY{$f{kind}};
+    die "unknown op: $f{op}\n" if !$OP{$f{op}};
+    $self->_load_fixture(\%f) if $f{kind} eq 'fixture';
+    push @{$self->{queue}}, \%f;
+    return \%f;
+}
+
+sub clear { $_[0]{queue} = []; return }
+sub list { return @{$_[0]{queue}} }
+
+# take($op, $req): the first fault that fits, or undef
+sub take {
+    my ($self, $op, $req) = @_;
+    my $queue = $self->{queue};
+    return undef if !@$queue;
+    for my $i (0 .. $#$queue) {
+        my $f = $queue->[$i];
+        next if $EARLY{$f->{kind}} || $f->{op} ne 'any' && $f->{op} ne $op;
+        next if defined $f->{email} && $req->{body} !~ /"\Q$f->{email}\E"/i;
+        return $self->_used($i);
+    }
+    return undef;
+}
+
+sub take_accept {
+    my ($self) = @_;
+    my $queue = $self->{queue};
+    for my $i (0 .. $#$queue) {
+        return $self->_used($i) if $queue->[$i]{kind} eq 'hang_accept';
+    }
+    return undef;
+}
+
+sub _used {
+    my ($self, $i) = @_;
+    my $f = $self->{queue}[$i];
+    splice @{$self->{queue}}, $i, 1 if $f->{times} > 0 && --$f->{times} == 0;
+    return $f;
+}
+
+sub apply {
+    my ($self, $f, $conn, $req) = @_;
+    $self->{auth}->answer($req) if $f->{commit};
+    return $KIND{$f->{kind}}->($self, $f, $conn, $req);
+}
+
+# the undisturbed answer; with "commit" the work has been done already, so the
+# answer is the one to a repeated request
+sub _normal { return $_[0]{auth}->answer($_[1]) }
+
+sub _delay {
+    my ($self, $f, $conn, $req) = @_;
+    $conn->hold;
+    $conn->timer($f->{ms} // 1000, sub {
+        $conn->{held} = 0;
+        $conn->reply($req, $self->_normal($req));
+    });
+    return;
+}
+
+sub _hang_before { return $_[2]->hold }
+
+sub _hang_after_headers {
+    my ($self, $f, $conn, $req) = @_;
+    my ($head) = render($req, $self->_normal($req), framing => 'length');
+    $conn->write($head);
+    return $conn->hold;
+}
+
+sub _close { return $_[2]->finish }
+
+sub _close_after_commit {
+    my ($self, $f, $conn, $req) = @_;
+    $self->_normal($req) if !$f->{commit};
+    return $conn->finish;
+}
+
+sub _reset { return $_[2]->reset }
+
+sub _cut {
+    my ($self, $f, $conn, $req) = @_;
+    my ($head, $body) = render($req, $self->_normal($req), framing => 'length');
+    $conn->write($head . substr $body, 0, $f->{bytes} // length($body) / 2);
+    return $conn->finish;
+}
+
+sub _wrong_length {
+    my ($self, $f, $conn, $req) = @_;
+    my $res = $self->_normal($req);
+    return $conn->reply($req, $res, framing => 'length', close => $f->{close},
+        length => length($res->{body}) + ($f->{delta} // 1));
+}
+
+sub _simple {
+    my ($conn, $req, $status, $type, $body, @headers) = @_;
+    return $conn->reply($req, {status => $status, body => $body,
+        headers => [($type ? ['Content-Type', $type] : ()), @headers]},
+        framing => 'length');
+}
+
+sub _html {
+    my ($self, $f, $conn, $req) = @_;
+    my $status = $f->{status} // 502;
+    my $name = AuthDouble::Http::reason($status);
+    return _simple($conn, $req, $status, 'text/html', <<"HTML");
+<html>\r
+<head><title>$status $name</title></head>\r
+<body>\r
+<center><h1>$status $name</h1></center>\r
+<hr><center>cloudflare</center>\r
+</body>\r
+</html>\r
+HTML
+}
+
+sub _empty {
+    my ($self, $f, $conn, $req) = @_;
+    return _simple($conn, $req, $f->{status} // 200, 'application/json', '');
+}
+
+sub _huge {
+    my ($self, $f, $conn, $req) = @_;
+    my $n = ($f->{bytes} // 8_388_608) - 2;
+    return $conn->reply($req, {status => $f->{status} // 200,
+        headers => [['Content-Type', 'application/json']],
+        body => '"' . ('a' x $n) . '"'}, framing => $f->{framing} // 'length');
+}
+
+sub _status {
+    my ($self, $f, $conn, $req) = @_;
+    my $body = ref $f->{body} ? encode($f->{body}) : $f->{body} // '';
+    my $h = $f->{headers} || {};
+    my @headers = ref $h eq 'HASH' ? map { [$_, $h->{$_}] } sort keys %$h : @$h;
+    my $type = exists $f->{content_type} ? $f->{content_type}
+        : 'application/json';
+    return _simple($conn, $req, $f->{status} // 500, $type, $body, @headers);
+}
+
+sub _redirect {
+    my ($self, $f, $conn, $req) = @_;
+    return _simple($conn, $req, $f->{status} // 302, '', '',
+        ['Location', $f->{location} // '/elsewhere']);
+}
+
+sub _load_fixture {
+    my ($self, $f) = @_;
+    my ($dir, $file) = ($self->{fixtures}, $f->{file} // '');
+    die "no fixtures\n" if !defined $dir;
+    die "no such fixture: $file\n" if $file !~ /\A[\w.-]+\z/ || !-f "$dir/$file";
+    $self->{index} //= {map { $_->{file} => $_ }
+        @{plain(decode(_slurp("$dir/index.json")))}};
+    $f->{body} = _slurp("$dir/$file");
+    my $entry = $self->{index}{$file} || {};
+    $f->{status} //= $entry->{status} ? ${$entry->{status}} : 200;
+    my %h = (%{$entry->{headers} || {}}, %{$f->{headers} || {}});
+    $f->{headers} = [map { [$_, $h{$_}] } grep { defined $h{$_} } sort keys %h];
+    return;
+}
+
+sub _slurp {
+    my ($path) = @_;
+    open my $fh, '<:raw', $path or die "$path: $!\n";
+    local $/;
+    return scalar <$fh>;
+}
+
+sub _fixture {
+    my ($self, $f, $conn, $req) = @_;
+    return $conn->reply($req, {status => $f->{status}, body => $f->{body},
+        headers => $f->{headers}});
+}
+
+sub _garbage {
+    my ($self, $f, $conn, $req) = @_;
+    $conn->write("\x15\x03\x00\xff this is not HTTP \x00\x01\r\n\r\n");
+    return $conn->finish;
+}
+
+# _slowly($conn, $wire, $size, $ms, $close): a piece each $ms milliseconds
+sub _slowly {
+    my ($conn, $wire, $size, $ms, $close) = @_;
+    $conn->write(substr $wire, 0, $size, '');
+    return $close ? $conn->finish : $conn->done if !length $wire;
+    return $conn->timer($ms,
+        sub { _slowly($conn, $wire, $size, $ms, $close) });
+}
+
+sub _drip {
+    my ($self, $f, $conn, $req) = @_;
+    my ($head, $body, $close) = render($req, $self->_normal($req));
+    return _slowly($conn, $head . $body, $f->{bytes} // 1,
+        $f->{interval_ms} // 50, $close);
+}
+
+# several chunks, and cut up differently once more on the wire
+sub _chunked {
+    my ($self, $f, $conn, $req) = @_;
+    my $res = $self->_normal($req);
+    my $n = length $res->{body};
+    my ($head, $body, $close) = render($req, $res, framing => 'chunked',
+        chunk => $f->{size} // 1 + int $n / 5);
+    my $wire = $head . $body;
+    return _slowly($conn, $wire, 1 + int(length($wire) / 7), 1, $close);
+}
+
+sub _truncate_json {
+    my ($self, $f, $conn, $req) = @_;
+    my $res = $self->_normal($req);
+    my $keep = $f->{bytes} // length($res->{body}) / 2;
+    return $conn->reply($req, {%$res, body => substr $res->{body}, 0, $keep});
+}
+
+sub _close_idle {
+    my ($self, $f, $conn, $req) = @_;
+    my ($head, $body) = render($req, $self->_normal($req));
+    $conn->write($head . $body);
+    return $conn->finish;
+}
+
+sub _transform {
+    my ($self, $f, $conn, $req) = @_;
+    my $res = $self->_normal($req);
+    my $v = decode($res->{body});
+    my $set = $f->{set} || {};
+    _set($v, $_, $set->{$_}) for sort keys %$set;
+    return $conn->reply($req, {%$res, body => encode($v)});
+}
+
+# _set($value, 'user.identities.0.id', $new): undef deletes,
+# {"$null": true} stores a null
+sub _set {
+    my ($v, $path, $new) = @_;
+    my ($key, $rest) = split /\./, $path, 2;
+    my $null = ref $new eq 'HASH' && exists $new->{'$null'};
+    if (ref $v eq 'ARRAY') {
+        return if $key !~ /\A[0-9]+\z/;
+        return _set($v->[$key], $rest, $new) if defined $rest;
+        return defined $new ? ($v->[$key] = $null ? undef : $new)
+            : splice @$v, $key, 1;
+    }
+    return if ref $v ne 'AuthDouble::Json::Obj';
+    for (my $i = 0; $i < @$v; $i += 2) {
+        next if $v->[$i] ne $key;
+        return _set($v->[$i + 1], $rest, $new) if defined $rest;
+        return splice @$v, $i, 2 if !defined $new;
+        $v->[$i + 1] = $null ? undef : $new;
+        return;
+    }
+    push @$v, $key, $null ? undef : $new if !defined $rest && defined $new;
+    return;
+}
+
+1;

@@ -1,0 +1,276 @@
+package AuthDouble::Store;
+# Everything the double remembers: configuration, users, sessions, refresh
+# tokens, rate buckets.
+use strict;
+use warnings;
+use Storable ();
+use AuthDouble::Json qw(bool);
+use AuthDouble::UserJson qw(now);
+
+my @KEPT = qw(config users order by_email by_phone sessions refresh);
+
+# new(config => {...}): start values that reset() goes back to
+sub new {
+    my ($class, %arg) = @_;
+    my $self = bless {start => _defaults()}, $class;
+    $self->reset;
+    $self->configure($arg{config} || {});
+    $self->{start} = Storable::dclone($self->{config});
+    return $self;
+}
+
+sub _defaults {
+    return {
+        autoconfirm => 1,
+        api_format => 'header',        # or legacy
+        disable_signup => 0,
+        email_provider => 1,
+        phone_provider => 0,
+        anonymous => 0,
+        captcha_token => undef,
+        rate_limit => undef,           # {token => N, signup => N}, no refill
+        rate_limit_header => '',
+        mail_window => 0,              # seconds between two mails to one user
+        mail_budget => undef,          # mails left for the whole project
+        keys => [],
+        weak_password_min => 6,
+        weak_password_characters => [],
+        pwned_passwords => [],
+        invalid_emails => [],
+        unauthorized_emails => [],
+        hook_reject => undef,          # {http_code, message}
+        reuse_tokens => 0,
+        user_metadata_extra => {},
+        role => 'authenticated',
+        issuer => 'https://fixtureref.supabase.co/auth/v1',
+        jwt_exp => 3600,
+        jwt_alg => 'ES256',
+        refresh_format => 'v1',        # or v2
+        refresh_reuse_interval => 0,   # seconds
+        record_requests => 1,
+        max_requests => 10_000,
+    };
+}
+
+sub reset {
+    my ($self) = @_;
+    $self->{config} = Storable::dclone($self->{start});
+    $self->{$_} = {} for qw(users by_email by_phone sessions refresh buckets);
+    $self->{order} = [];
+    return;
+}
+
+# configure({name => value}); dies on a name that does not exist
+sub configure {
+    my ($self, $h) = @_;
+    for my $k (keys %$h) {
+        die "unknown config: $k\n" if !exists $self->{config}{$k};
+    }
+    for my $k (keys %$h) {
+        $self->{config}{$k} = _value($h->{$k}, $k eq 'user_metadata_extra');
+        $self->{buckets} = {} if $k eq 'rate_limit';
+    }
+    delete $_->{cache} for values %{$self->{users}};
+    return;
+}
+
+sub _value {
+    my ($v, $json) = @_;
+    my $type = ref $v;
+    return $$v if $type eq 'AuthDouble::Json::Num';
+    return $$v eq 'true' ? 1 : 0 if $type eq 'AuthDouble::Json::Bool';
+    return $v if $json;
+    return {map { $_ => _value($v->{$_}) } keys %$v} if $type eq 'HASH';
+    return [map { _value($_) } @$v] if $type eq 'ARRAY';
+    return $v;
+}
+
+sub save {
+    my ($self, $file) = @_;
+    Storable::nstore({map { $_ => $self->{$_} } @KEPT}, "$file.new");
+    rename "$file.new", $file or die "$file: $!\n";
+    return;
+}
+
+sub restore {
+    my ($self, $file) = @_;
+    my $old = Storable::retrieve($file);
+    $self->{$_} = $old->{$_} for @KEPT;
+    return;
+}
+
+sub uuid {
+    my @r = map { int rand 65536 } 1 .. 8;
+    return sprintf '%04x%04x-%04x-%04x-%04x-%04x%04x%04x', @r[0 .. 2],
+        $r[3] & 0x0fff | 0x4000, $r[4] & 0x3fff | 0x8000, @r[5 .. 7];
+}
+
+sub user { return $_[0]{users}{$_[1]} }
+sub users { my $s = shift; return map { $s->{users}{$_} } @{$s->{order}} }
+
+sub find {
+    my ($self, $aud, $email, $phone) = @_;
+    my $id = length $email ? $self->{by_email}{"$aud\0$email"}
+        : $self->{by_phone}{"$aud\0$phone"};
+    return defined $id ? $self->{users}{$id} : undef;
+}
+
+# create_user(email, phone, password, aud, data, id?, confirmed?, anonymous?)
+sub create_user {
+    my ($self, %a) = @_;
+    my $t = now();
+    my $id = $a{id} // uuid();
+    die "user $id exists already\n" if $self->{users}{$id};
+    my $email = $a{email} // '';
+    my $phone = $a{phone} // '';
+    my $provider = length $email ? 'email' : 'phone';
+    my $u = {
+        id => $id, aud => $a{aud} // 'authenticated',
+        role => $self->{config}{role}, email => $email, phone => $phone,
+        password => $a{password}, created_at => $t, updated_at => $t,
+        is_anonymous => $a{anonymous} ? 1 : 0, identities => [],
+        app_metadata => $a{anonymous} ? {}
+            : {provider => $provider, providers => [$provider]},
+        user_metadata => {%{$self->{config}{user_metadata_extra}},
+            %{$a{data} || {}}},
+    };
+    $self->_add_identity($u, $provider, $t) if !$a{anonymous};
+    $self->{users}{$id} = $u;
+    push @{$self->{order}}, $id;
+    $self->index_user($u);
+    $self->confirm($u) if $a{confirmed};
+    return $u;
+}
+
+sub _add_identity {
+    my ($self, $u, $provider, $t) = @_;
+    my %data = (sub => $u->{id}, email_verified => bool(0),
+        phone_verified => bool(0),
+        (length $u->{email} ? (email => $u->{email}) : ()));
+    $u->{user_metadata} = {%{$u->{user_metadata}}, %data};
+    push @{$u->{identities}}, {
+        identity_id => uuid(), id => $u->{id}, user_id => $u->{id},
+        identity_data => {%data}, provider => $provider,
+        last_sign_in_at => $t, created_at => $t, updated_at => $t,
+        (length $u->{email} ? (email => $u->{email}) : ()),
+    };
+    return;
+}
+
+sub index_user {
+    my ($self, $u) = @_;
+    $self->{by_email}{"$u->{aud}\0$u->{email}"} = $u->{id} if length $u->{email};
+    $self->{by_phone}{"$u->{aud}\0$u->{phone}"} = $u->{id} if length $u->{phone};
+    return;
+}
+
+sub unindex_user {
+    my ($self, $u) = @_;
+    delete $self->{by_email}{"$u->{aud}\0$u->{email}"};
+    delete $self->{by_phone}{"$u->{aud}\0$u->{phone}"};
+    return;
+}
+
+sub confirm {
+    my ($self, $u) = @_;
+    my $email = length $u->{email};
+    $u->{$email ? 'email_confirmed_at' : 'phone_confirmed_at'} = now();
+    if ($email) {
+        $_->{email_verified} = bool(1)
+            for grep { exists $_->{email_verified} } $u->{user_metadata},
+            map { $_->{identity_data} } @{$u->{identities}};
+    }
+    return $self->touch($u);
+}
+
+sub confirmed {
+    my ($self, $u) = @_;
+    return defined $u->{length $u->{email} ? 'email_confirmed_at'
+        : 'phone_confirmed_at'};
+}
+
+sub touch {
+    my ($self, $u) = @_;
+    $u->{updated_at} = now();
+    delete $u->{cache};
+    return;
+}
+
+sub set_email {
+    my ($self, $u, $email) = @_;
+    $self->unindex_user($u);
+    $u->{email} = $email;
+    $self->index_user($u);
+    if ($email eq '') {
+        @{$u->{identities}} = grep { $_->{provider} ne 'email' }
+            @{$u->{identities}};
+        delete $u->{user_metadata}{email};
+    }
+    else {
+        $u->{user_metadata}{email} = $email if @{$u->{identities}};
+        for my $i (grep { $_->{provider} eq 'email' } @{$u->{identities}}) {
+            $i->{email} = $i->{identity_data}{email} = $email;
+        }
+    }
+    return $self->touch($u);
+}
+
+sub delete_user {
+    my ($self, $u) = @_;
+    $self->unindex_user($u);
+    $self->end_session($_) for grep { $_->{user_id} eq $u->{id} }
+        values %{$self->{sessions}};
+    delete $self->{users}{$u->{id}};
+    @{$self->{order}} = grep { $_ ne $u->{id} } @{$self->{order}};
+    return;
+}
+
+sub banned {
+    my ($self, $u) = @_;
+    my $until = $u->{banned_until} or return 0;
+    return !ref $until || $until->[0] > time;
+}
+
+# ---- sessions and refresh tokens
+
+sub new_session {
+    my ($self, $u, $method) = @_;
+    my $s = {id => uuid(), user_id => $u->{id}, method => $method,
+        started => time, counter => -1, tokens => []};
+    $self->{sessions}{$s->{id}} = $s;
+    $self->new_refresh_token($s);
+    return $s;
+}
+
+my @V1 = ('a' .. 'z', 0 .. 9);
+my @V2 = ('A' .. 'Z', 'a' .. 'z', 0 .. 9, '-', '_');
+
+sub new_refresh_token {
+    my ($self, $s) = @_;
+    my $token = $self->{config}{refresh_format} eq 'v2'
+        ? 'A' . join('', map { $V2[rand @V2] } 1 .. 50)
+        : join '', map { $V1[rand @V1] } 1 .. 12;
+    $self->{refresh}{$token} = {session => $s->{id}};
+    push @{$s->{tokens}}, $token;
+    $s->{counter}++;
+    return $token;
+}
+
+sub end_session {
+    my ($self, $s) = @_;
+    delete $self->{refresh}{$_} for @{$s->{tokens}};
+    delete $self->{sessions}{$s->{id}};
+    delete $self->{users}{$s->{user_id}}{cache}
+        if $self->{users}{$s->{user_id}};
+    return;
+}
+
+# take one from a bucket that is never refilled; false when it is empty
+sub take_rate {
+    my ($self, $bucket, $ip) = @_;
+    my $limit = $self->{config}{rate_limit} or return 1;
+    return 1 if !defined $limit->{$bucket};
+    return $self->{buckets}{$bucket}{$ip}++ < $limit->{$bucket};
+}
+
+1;

@@ -1,0 +1,32 @@
+package UserSync::Config;
+
+# Apache::TestConfig that stays on the loopback interface and takes its ports
+# from the system.
+
+use strict;
+use warnings;
+
+use parent 'Apache::TestConfig';
+
+sub new_test_server {
+    my ($self, $args) = @_;
+    return UserSync::Config::Server->new($args || $self);
+}
+
+# <VirtualHost name> in *.conf.in gets a port and a Listen line of its own.
+sub parse_vhost {
+    my ($self, @arg) = @_;
+    my $vhost = $self->SUPER::parse_vhost(@arg) or return;
+    s/0\.0\.0\.0:/127.0.0.1:/ for $vhost->{out_string};
+    return $vhost;
+}
+
+package UserSync::Config::Server;
+
+use parent -norequire, 'Apache::TestServer';
+
+use UserSync::Util qw(reserve_port);
+
+sub select_next_port { return reserve_port() }
+
+1;

@@ -1,0 +1,145 @@
+package UserSync::Load;
+
+# Clients that log users in, one login after the other, in a process of their
+# own until the test has seen enough:
+#
+#   my $load = UserSync::Load->start(url => $url, people => \@people);
+#   ...
+#   my $seen = $load->stop;
+#
+# people are [{email, password}]. With "grow" (seconds) the clients start with
+# a few of them and others join all the time, so that there are always rows
+# to be made and rows that exist.
+#
+# stop returns { count, by => {"200" => n, "503 store_unavailable" => n},
+# slowest (seconds), bad => [samples that are no 200], ids => [of the 200s] }.
+
+use strict;
+use warnings;
+
+use IO::Poll qw(POLLERR POLLHUP POLLIN POLLOUT);
+use Time::HiRes qw(sleep time);
+
+use UserSync::Background ();
+use UserSync::HTTP ();
+use UserSync::Util qw(patience);
+
+# After this long (seconds) a login without an answer counts as failed.
+my $LIMIT = 30;
+
+# clients (24), url, people, grow
+sub start {
+    my ($class, %arg) = @_;
+    my %self = (clients => 24, grow => 0, %arg);
+    my $job = UserSync::Background->start(sub { _run($_[0], \%self) });
+    return bless { job => $job }, $class;
+}
+
+sub stop { return $_[0]{job}->result }
+
+sub _run {
+    my ($job, $self) = @_;
+    local $SIG{PIPE} = 'IGNORE';
+    my $poll = IO::Poll->new;
+    my $seen = { count => 0, by => {}, slowest => 0, bad => [], ids => {} };
+    $self->{since} = time;
+    my %calls;
+    my $stopping;
+    while (!$stopping || %calls) {
+        $stopping ||= $job->stopping;
+        while (!$stopping && keys %calls < $self->{clients}) {
+            my $call = _login($self);
+            $calls{ fileno $call->{socket} } = $call;
+            $poll->mask($call->{socket} => POLLOUT);
+        }
+        $poll->poll(0.05);
+        for my $socket ($poll->handles(POLLIN | POLLOUT | POLLERR | POLLHUP)) {
+            my $fd = fileno $socket;
+            my $call = $calls{$fd} or next;
+            _advance($poll, $call, $socket);
+            _account($seen, delete $calls{$fd}) if $call->{response};
+        }
+        _give_up($poll, $seen, \%calls);
+    }
+    $seen->{ids} = [keys %{ $seen->{ids} }];
+    return $seen;
+}
+
+sub _login {
+    my ($self) = @_;
+    my $people = $self->{people};
+    my $known = @$people;
+    if ($self->{grow}) {
+        my $share = (time - $self->{since}) / $self->{grow};
+        $known = 1 + int($known * $share) if $share < 1;
+        $known = @$people if $known > @$people;
+    }
+    my $person = $people->[rand $known];
+    my $call = UserSync::HTTP::_open([POST => $self->{url},
+        { email => $person->{email}, password => $person->{password} }]);
+    $call->{opened} = time;
+    return $call;
+}
+
+sub _advance {
+    my ($poll, $call, $socket) = @_;
+    # the socket is closed with the last byte: poll must forget it before
+    $poll->remove($socket);
+    UserSync::HTTP::_step($call, 1);
+    $poll->mask($socket => UserSync::HTTP::_interest($call, 1))
+        unless $call->{response};
+    return;
+}
+
+sub _give_up {
+    my ($poll, $seen, $calls) = @_;
+    my $oldest = time - $LIMIT * patience();
+    for my $fd (keys %$calls) {
+        next if $calls->{$fd}{opened} > $oldest;
+        my $call = delete $calls->{$fd};
+        $poll->remove($call->{socket});
+        $call->{response} = { status => 0, error => 'no answer' };
+        _account($seen, $call);
+    }
+    return;
+}
+
+sub _account {
+    my ($seen, $call) = @_;
+    my $response = $call->{response};
+    my $elapsed  = time - $call->{opened};
+    my $key = kind($response);
+    $seen->{count}++;
+    $seen->{by}{$key}++;
+    $seen->{slowest} = $elapsed if $elapsed > $seen->{slowest};
+    if ($key eq '200') {
+        $seen->{ids}{ $response->{json}{user_id} } = 1;
+    }
+    else {
+        push @{ $seen->{bad} }, sprintf '%s after %.3f s: %s', $key, $elapsed,
+            $response->{body} || $response->{error} || ''
+            if @{ $seen->{bad} } < 5;
+        # nobody there: no use in asking ten thousand times
+        sleep 0.005 if !$response->{status};
+    }
+    return;
+}
+
+# "200", "503 store_unavailable", "closed": what counts as the same answer.
+# A failed login that gives a session away is an answer of its own.
+sub kind {
+    my ($response) = @_;
+    return $response->{error} if $response->{error};
+    my $json = ref $response->{json} eq 'HASH' ? $response->{json} : {};
+    if ($response->{status} == 200) {
+        return $json->{user_id} && $json->{session} ? '200' : '200 without all';
+    }
+    my @more = defined $json->{code} ? $json->{code} : ();
+    push @more, 'without Retry-After'
+        if $response->{status} == 503 && !$response->{headers}{'retry-after'};
+    push @more, 'WITH A TOKEN'
+        if ($response->{body} || '') =~ /access_token|refresh_token/;
+    return join ' ', $response->{status}, @more;
+}
+
+1;

@@ -1,0 +1,175 @@
+package UserSync::Outage;
+
+# What the tests of PostgreSQL's failures share: servers of their own, users,
+# and many logins at once.
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use JSON::PP ();
+use Test::More ();
+use Time::HiRes ();
+
+use UserSync::Background ();
+use UserSync::Httpd ();
+use UserSync::Load ();
+use UserSync::Postgres ();
+use UserSync::Test ();
+use UserSync::Util qw(wait_until);
+
+our @EXPORT = qw(
+    fill_pool login logins own_httpd own_postgres outage_lines people
+    serves slowest start_load tally within
+);
+
+# What a deadline may be missed by on a machine that has other things to do.
+our $SLACK = 1.5;
+
+my $PASSWORD = 'correct horse battery';
+my @people;
+
+# ---- servers
+
+# A cluster with the database app. The role's own time limits are off: what is
+# proved is that the module keeps its deadline alone.
+sub own_postgres {
+    my (%settings) = @_;
+    my $pg = UserSync::Postgres->new(settings => \%settings)->start;
+    $pg->createdb('app');
+    $pg->sql(postgres =>
+        qq{ALTER ROLE "www-data" IN DATABASE app SET $_ = 0})
+        for qw(statement_timeout lock_timeout);
+    return $pg;
+}
+
+# workers  how many logins it serves at the same time (20): threads of
+#          "children" (1) processes, or with prefork so many processes
+# params   instead of $pg->dsn; set  directives that differ; also all that
+#          UserSync::Httpd->new takes
+sub own_httpd {
+    my ($pg, %arg) = @_;
+    my $set      = delete $arg{set} || {};
+    my $params   = delete $arg{params} || $pg->dsn('app');
+    my $workers  = delete $arg{workers} || 20;
+    my $children = delete $arg{children} || 1;
+    my $config   = UserSync::Test::module_config(
+        DBDParams => qq{"$params"}, DBDMax => $workers, %$set);
+    my %size = UserSync::Test::mpm() eq 'prefork'
+        ? (children => $workers)
+        : (children => $children, threads => $workers / $children);
+    $arg{config} = $config . ($arg{config} || '');
+    return UserSync::Httpd->new(%size, %arg);
+}
+
+# What an outage leaves in the log: our own lines, and mod_dbd's.
+sub outage_lines {
+    my ($httpd) = @_;
+    $httpd->allow_log($_) for qr/usersync-login: store_unavailable/,
+        qr/\[dbd:error\]/;
+    return $httpd;
+}
+
+# ---- users and logins
+
+# The first $n users, made at the double when they are not there yet.
+sub people {
+    my ($n) = @_;
+    if (!@people) {
+        # a new token for each of thousands of logins proves nothing here
+        UserSync::Test::double()->config(reuse_tokens => JSON::PP::true());
+    }
+    while (@people < $n) {
+        my $email = sprintf 'user%d@example.com', scalar @people;
+        my $user = UserSync::Test::double()->add_user(
+            email => $email, password => $PASSWORD);
+        push @people,
+            { id => $user->{id}, email => $email, password => $PASSWORD };
+    }
+    return @people[0 .. $n - 1];
+}
+
+# One login; of the first user unless another one is given.
+sub login {
+    my ($httpd, $person) = @_;
+    ($person) = people(1) unless $person;
+    return UserSync::Test::post($httpd->url('/auth/login'),
+        { email => $person->{email}, password => $person->{password} });
+}
+
+# $n logins at the same moment, each of another user.
+sub logins {
+    my ($httpd, $n, @who) = @_;
+    @who = people($n) unless @who;
+    return UserSync::Test::parallel($n, sub {
+        my $person = $who[$_[0]];
+        ($httpd->url('/auth/login'), {
+            email => $person->{email}, password => $person->{password} });
+    }, 60);
+}
+
+# In the background; see UserSync::Load.
+sub start_load {
+    my ($httpd, $users, %arg) = @_;
+    return UserSync::Load->start(url => $httpd->url('/auth/login'),
+        people => [people($users)], %arg);
+}
+
+# "14 x 200, 2 x 503 store_unavailable"
+sub tally {
+    my (@responses) = @_;
+    my %n;
+    $n{ UserSync::Load::kind($_) }++ for @responses;
+    return join ', ', map {"$n{$_} x $_"} sort keys %n;
+}
+
+sub slowest {
+    my ($slowest) = sort { $b <=> $a } map { $_->{elapsed} } @_;
+    return $slowest;
+}
+
+# No response took longer than $limit seconds and what the machine may need.
+sub within {
+    my ($limit, $name, @responses) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $slowest = slowest(@responses);
+    Test::More::note(sprintf '%s: %s, slowest %.3f s (limit %.1f s + %.1f s)',
+        $name, tally(@responses), $slowest, $limit, $SLACK);
+    return Test::More::cmp_ok(
+        $slowest, '<', ($limit + $SLACK) * UserSync::Util::patience(), $name);
+}
+
+# Waits until a login succeeds, at most that long; then $n at once all do.
+sub serves {
+    my ($httpd, $n, $seconds, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $start = Time::HiRes::time;
+    my $served = wait_until { login($httpd)->{status} == 200 } $seconds;
+    Test::More::note(sprintf '%s: first login served after %.3f s', $name,
+        Time::HiRes::time - $start);
+    return Test::More::ok(0, "$name: served within $seconds s") unless $served;
+    return Test::More::is(tally(logins($httpd, $n)), "$n x 200", $name);
+}
+
+# Makes httpd hold $n connections: as many logins meet a locked table.
+sub fill_pool {
+    my ($pg, $httpd, $n) = @_;
+    people($n);
+    my $lock = $pg->connect('app');
+    $lock->begin_work;
+    $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+    my $job = UserSync::Background->start(sub { tally(logins($httpd, $n)) });
+    my $full = wait_until {
+        $pg->value(postgres => <<'SQL') >= $n
+SELECT count(*) FROM pg_stat_activity
+ WHERE usename = 'www-data' AND wait_event_type = 'Lock'
+SQL
+    } 10;
+    $lock->rollback;
+    $lock->disconnect;
+    my $tally = $job->result;
+    die "the pool cannot be filled: $tally\n" unless $full;
+    return $pg->backends('app');
+}
+
+1;

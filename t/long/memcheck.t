@@ -1,0 +1,70 @@
+# valgrind finds no error and no definite leak in some hundred mixed requests
+# (make memcheck).
+
+use UserSync::Test;
+
+my $rounds = $ENV{USERSYNC_MEMCHECK_ROUNDS} || 40;
+my $report = "$ENV{USERSYNC_RUN}/valgrind.log";
+my $password = 'correct horse battery';
+
+double->config(autoconfirm => JSON::PP::true);
+
+# In the foreground and in one process (-X), so that valgrind sees it end.
+my $httpd = UserSync::Httpd->new(
+    children => 1, threads => 16,
+    config => module_config(UserSyncTimeout => '5s'));
+my $pid = fork;
+die "fork: $!" unless defined $pid;
+if (!$pid) {
+    exec 'valgrind', '--leak-check=full', '--show-leak-kinds=definite',
+        '--errors-for-leak-kinds=definite', "--log-file=$report",
+        '--num-callers=30', UserSync::Httpd::program(), '-X', '-d',
+        $httpd->dir, '-f', $httpd->conf_file;
+    die "valgrind: $!";
+}
+wait_until { IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+    PeerPort => $httpd->port) } 60, 'httpd under valgrind';
+
+my %seen;
+
+sub send_to {
+    my ($route, $body, %header) = @_;
+    my $got = post($httpd->url("/auth/$route"), $body, -timeout => 60,
+        %header);
+    $seen{ $got->{status} || 'none' }++;
+    return $got;
+}
+
+my @faults = qw(html empty close cut wrong_length redirect garbage
+    truncate_json chunked close_idle reset);
+for my $i (1 .. $rounds) {
+    my %user = (email => "user$i\@example.com", password => $password);
+    send_to(register => { %user, data => { name => "N\x{e9} $i" } });
+    send_to(login => \%user);
+    send_to(login => { %user, password => 'wrong' });
+    send_to(register => \%user);
+    send_to(login => '{"email": 1, "password": [}');
+    send_to(login => { email => 'nobody', password => '' });
+    send_to(login => 'x' x 9000);
+    double->fault(op => 'any', kind => $faults[$i % @faults], times => 1);
+    send_to($i % 2 ? 'login' : 'register', \%user);
+    double->clear_faults;
+    if ($i % 10 == 0) {
+        postgres->terminate_backends('app');
+        send_to(login => \%user);
+    }
+}
+cmp_ok $seen{200}, '>=', 2 * $rounds, 'users registered and logged in';
+cmp_ok $seen{400} + $seen{401} + $seen{413}, '>=', 3 * $rounds,
+    'bad requests were refused';
+diag join ', ', map {"$_: $seen{$_}"} sort keys %seen;
+
+kill 'TERM', $pid;
+waitpid $pid, 0;
+my $said = slurp($report);
+like $said, qr/ERROR SUMMARY: 0 errors/, 'no error' or diag $said;
+unlike $said, qr/definitely lost: [1-9]/, 'no definite leak';
+diag grep {/lost:|ERROR SUMMARY/} split /^/, $said;
+
+$httpd->allow_log(qr/usersync-(?:login|register): /, qr/AH00\d+/);
+done_testing;
