@@ -21,8 +21,8 @@ COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
 
-.PHONY: all install test test-asan soak memcheck demo lint format clean deps-build deps-test \
-  deps-demo deps-lint
+.PHONY: all install test test-asan soak memcheck compare demo lint format clean \
+  deps-build deps-test deps-demo deps-lint
 
 all: $(MODULE)
 
@@ -72,6 +72,11 @@ memcheck: deps-test
 	$(MAKE) all
 	USERSYNC_LIMIT=1800 USERSYNC_PATIENCE=4 t/run-suite --mpm event -v \
 	  t/long/memcheck.t
+
+# A login beside mod_proxy_http to the same upstream; figures, no judgement.
+compare: deps-test
+	$(MAKE) all
+	t/run-suite --mpm event -v t/long/compare.t
 
 demo: deps-demo
 	$(MAKE) all

@@ -21,7 +21,7 @@ typedef struct us_secret {
     const char *value; /* NUL-terminated; wiped when its pool goes */
     apr_size_t len;
     us_secret_source source;
-    int exposed; /* file: others than its owner may read it */
+    int exposed; /* everybody may read the file, or its group change it */
 } us_secret;
 
 /* Kinds of Supabase API keys (supabase-auth-wire, section 11). */

@@ -4,6 +4,7 @@
 #include "us_json.h"
 #include "us_values.h"
 
+#include <apr_date.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -250,8 +251,19 @@ static int digits_value(const char *p)
     return value > 0 && value <= RETRY_AFTER_MAX ? (int)value : 0;
 }
 
+/* Retry-After as a date (RFC 9110, section 10.2.3): the seconds until it. */
+static int seconds_until(const char *date)
+{
+    apr_time_t when = apr_date_parse_http(date);
+    apr_time_t left = when - apr_time_now();
+
+    return when > 0 && left > 0 && left <= apr_time_from_sec(RETRY_AFTER_MAX)
+               ? (int)apr_time_sec(left) + 1
+               : 0;
+}
+
 /*
- * Seconds to wait: the edge's header (delay form only), else the number in
+ * Seconds to wait: the edge's header, else the number in
  * "... only request this after 42 seconds.", else 0 for the default.
  */
 static int find_retry_after(const us_http_answer *answer, const char *message)
@@ -259,8 +271,9 @@ static int find_retry_after(const us_http_answer *answer, const char *message)
     const char *header = answer->wanted[US_ANSWER_RETRY_AFTER];
     const char *after;
 
-    if (header != NULL && apr_isdigit(*header)) {
-        return digits_value(header);
+    if (header != NULL) {
+        return apr_isdigit(*header) ? digits_value(header)
+                                    : seconds_until(header);
     }
     after = message != NULL ? strstr(message, "after ") : NULL;
     return after != NULL && apr_isdigit(after[6]) ? digits_value(after + 6)

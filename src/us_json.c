@@ -114,7 +114,7 @@ static const char *lex_number(const char **at, const char *end)
     const char *digits = p;
 
     p = skip_digits(p, end);
-    if (p == digits) {
+    if (p == digits || (*digits == '0' && p - digits > 1)) {
         return "not a number";
     }
     if (p < end && *p == '.') {

@@ -317,8 +317,12 @@ us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
                         const char *const *params, us_pg_result *result)
 {
     for (;;) {
-        attempt end = speak_utf8(conn->native, pool, deadline, result);
+        attempt end;
 
+        if (us_clock_now() >= deadline) {
+            return US_PG_TIMEOUT; /* connecting took it all: nothing sent */
+        }
+        end = speak_utf8(conn->native, pool, deadline, result);
         if (end == ATTEMPT_DONE) {
             end = try_once(conn->native, pool, deadline, sql, count, params,
                            result);

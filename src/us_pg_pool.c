@@ -330,11 +330,11 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
         apr_time_t now = us_clock_now();
         int away = is_away(pg, now);
 
+        if (now >= deadline) {
+            break; /* a connection without time for a statement is no use */
+        }
         if (pg->warm_count > 0) {
             record = pg->warm[--pg->warm_count];
-            break;
-        }
-        if (now >= deadline) {
             break;
         }
         if (!pg->inside && pg->out < pg->capacity && now >= pg->next_try) {

@@ -111,6 +111,19 @@ const char *us_response_request_id(request_rec *r)
     return id;
 }
 
+/* What a user can do about some of Supabase's codes. */
+static const struct code_detail {
+    const char *code;
+    const char *detail;
+} code_details[] = {
+    {"email_not_confirmed", "Confirm the e-mail address first: a mail with a "
+                            "link was sent to it."},
+    {"user_banned", "This account is banned."},
+    {"signup_disabled", "Registration is switched off."},
+    {"captcha_failed", "The captcha is missing or was not accepted."},
+    {"email_address_invalid", "This e-mail address is not accepted."},
+};
+
 static const char *public_code(const struct outcome_row *row,
                                const us_call *call)
 {
@@ -212,6 +225,23 @@ static void set_headers(request_rec *r, const us_call *call,
     }
 }
 
+/* The text for the user: Supabase's where it may be shown, else ours. */
+static const char *public_detail(const struct outcome_row *row,
+                                 const us_call *call, const char *code)
+{
+    apr_size_t i;
+
+    if (call->message != NULL) {
+        return call->message;
+    }
+    for (i = 0; i < sizeof(code_details) / sizeof(code_details[0]); i++) {
+        if (strcmp(code, code_details[i].code) == 0) {
+            return code_details[i].detail;
+        }
+    }
+    return row->detail;
+}
+
 /* RFC 9457 problem details. */
 static const char *problem_body(const request_rec *r, const us_call *call,
                                 const struct outcome_row *row,
@@ -223,8 +253,7 @@ static const char *problem_body(const request_rec *r, const us_call *call,
     us_json_out_string(out, "type", "about:blank");
     us_json_out_string(out, "title", ap_get_status_line(row->status) + 4);
     us_json_out_int(out, "status", row->status);
-    us_json_out_string(out, "detail",
-                       call->message != NULL ? call->message : row->detail);
+    us_json_out_string(out, "detail", public_detail(row, call, code));
     us_json_out_string(out, "code", code);
     us_json_out_string(out, "request_id", call->log.request_id);
     if (row->outcome == US_INVALID_REQUEST && call->fields != NULL) {

@@ -41,7 +41,10 @@ void us_secret_wipe_with(apr_pool_t *pool, void *memory, apr_size_t len)
     apr_pool_cleanup_register(pool, job, run_wipe_job, apr_pool_cleanup_null);
 }
 
-/* Read at most US_SECRET_MAX bytes and a line end. */
+/* A key of the greatest length, its line end, and one byte that is too many. */
+#define BUFFER_SIZE (US_SECRET_MAX + 3)
+
+/* Read the file's beginning: a longer one shows by its length. */
 static const char *read_file(apr_pool_t *temp, const char *path, char *buffer,
                              apr_size_t *len, int *exposed)
 {
@@ -57,7 +60,7 @@ static const char *read_file(apr_pool_t *temp, const char *path, char *buffer,
             rv = APR_FROM_OS_ERROR(EISDIR);
         }
         if (rv == APR_SUCCESS) {
-            rv = apr_file_read_full(file, buffer, US_SECRET_MAX + 2, len);
+            rv = apr_file_read_full(file, buffer, BUFFER_SIZE, len);
         }
         apr_file_close(file);
     }
@@ -88,9 +91,7 @@ static const char *read_command(apr_pool_t *temp, const char *command,
                             argv[0]);
     }
     *len = strlen(line);
-    if (*len <= US_SECRET_MAX) {
-        memcpy(buffer, line, *len);
-    }
+    memcpy(buffer, line, *len < BUFFER_SIZE ? *len : BUFFER_SIZE);
     us_secret_wipe(line, *len);
     return NULL;
 }
@@ -100,6 +101,9 @@ static const char *check_value(char *buffer, apr_size_t *len)
 {
     apr_size_t i;
 
+    if (*len >= BUFFER_SIZE) {
+        return "is longer than 4096 bytes";
+    }
     if (*len > 0 && buffer[*len - 1] == '\n') {
         (*len)--;
     }
@@ -124,7 +128,7 @@ static const char *check_value(char *buffer, apr_size_t *len)
 const char *us_secret_load(apr_pool_t *pool, apr_pool_t *temp,
                            const char *spec, us_secret **out)
 {
-    char buffer[US_SECRET_MAX + 2];
+    char buffer[BUFFER_SIZE];
     us_secret *secret = apr_pcalloc(pool, sizeof(*secret));
     const char *wrong = NULL;
     apr_size_t len = 0;
@@ -144,7 +148,7 @@ const char *us_secret_load(apr_pool_t *pool, apr_pool_t *temp,
     else {
         secret->source = US_SECRET_INLINE;
         len = strlen(spec);
-        memcpy(buffer, spec, len < sizeof(buffer) ? len : sizeof(buffer));
+        memcpy(buffer, spec, len < BUFFER_SIZE ? len : BUFFER_SIZE);
     }
     if (wrong == NULL) {
         wrong = check_value(buffer, &len);

@@ -120,6 +120,15 @@ static int is_loopback(const char *host)
            && host[strspn(host, "0123456789.")] == '\0';
 }
 
+/* apr_uri keeps the port in 16 bits, so that 65537 would become 1. */
+static int is_port(const char *text)
+{
+    const char *end = text;
+    apr_int64_t port = leading_number(text, &end);
+
+    return port >= 1 && port <= 65535 && *end == '\0';
+}
+
 static int has_blank_or_control(const char *s)
 {
     for (; *s != '\0'; s++) {
@@ -141,8 +150,7 @@ static const char *parse_url(apr_pool_t *pool, const char *arg, apr_uri_t *uri)
     if (uri->hostname == NULL || !is_host(uri->hostname)) {
         return "has no valid host";
     }
-    if (uri->port_str != NULL
-        && (uri->port == 0 || uri->port_str[0] == '\0')) {
+    if (uri->port_str != NULL && !is_port(uri->port_str)) {
         return "has no valid port";
     }
     if (uri->user != NULL || uri->password != NULL) {
