@@ -18,6 +18,7 @@
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <ap_expr.h>
 
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -63,40 +64,55 @@ static const struct route *find_route(const char *handler)
 
 /* --- claiming the URI --- */
 
-/* The handler that a <Location> sets for this request, or NULL: r->handler
- * itself is filled in later. */
-static const char *location_handler(const request_rec *r)
+/*
+ * The handler that a section of the configuration sets, or NULL: r->handler
+ * itself is filled in long after the URI has been mapped.  SetHandler keeps
+ * an expression, a plain name being one, too.
+ */
+static const char *handler_of(request_rec *r, const core_dir_config *section)
 {
-    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    const char *wrong = NULL;
+    const char *name;
 
-    return core->handler;
+    if (section->expr_handler == NULL) {
+        return section->handler;
+    }
+    name = ap_expr_str_exec(r, section->expr_handler, &wrong);
+    return wrong == NULL ? name : NULL;
 }
 
 /*
  * translate_name: our routes have no file.  Without this the file system is
  * walked for one, mod_rewrite and mod_alias map the path, and mod_proxy
- * claims it under ProxyPass /.
+ * claims it under ProxyPass /.  Sections other than <Location> are not known
+ * yet; a route that they set takes the normal path.
  */
 static int translate_name(request_rec *r)
 {
-    const char *handler = location_handler(r);
+    const struct route *route = find_route(
+        handler_of(r, ap_get_core_module_config(r->per_dir_config)));
 
-    if (find_route(handler) == NULL) {
+    if (route == NULL) {
         return DECLINED;
     }
-    r->filename = apr_pstrdup(r->pool, handler);
+    /* map_to_storage cannot see the section: httpd starts afresh there */
+    ap_set_module_config(r->request_config, &usersync_module,
+                         apr_pmemdup(r->pool, route, sizeof(*route)));
+    r->filename = apr_pstrdup(r->pool, route->handler);
     return OK;
 }
 
 static int map_to_storage(request_rec *r)
 {
-    return find_route(location_handler(r)) != NULL ? OK : DECLINED;
+    return ap_get_module_config(r->request_config, &usersync_module) != NULL
+               ? OK
+               : DECLINED;
 }
 
 /* --- the handler --- */
 
 /* A <Location> with a literal path; what is below it is not the route. */
-static int is_below_route(const request_rec *r)
+static int is_below_route(request_rec *r)
 {
     const core_server_config *core
         = ap_get_core_module_config(r->server->module_config);
@@ -107,19 +123,21 @@ static int is_below_route(const request_rec *r)
     for (i = 0; i < core->sec_url->nelts; i++) {
         const core_dir_config *section
             = ap_get_core_module_config(sections[i]);
-        apr_size_t len;
+        apr_size_t len = strlen(section->d);
+        const char *handler;
 
-        if (section->handler == NULL || section->r != NULL
-            || section->d_is_fnmatch
-            || strcmp(section->handler, r->handler) != 0) {
+        if (section->r != NULL || section->d_is_fnmatch
+            || strncmp(section->d, r->uri, len) != 0) {
             continue;
         }
-        if (strcmp(section->d, r->uri) == 0) {
+        handler = handler_of(r, section);
+        if (handler == NULL || strcmp(handler, r->handler) != 0) {
+            continue;
+        }
+        if (r->uri[len] == '\0') {
             return 0;
         }
-        len = strlen(section->d);
-        below |= strncmp(section->d, r->uri, len) == 0
-                 && (r->uri[len] == '/' || section->d[len - 1] == '/');
+        below |= r->uri[len] == '/' || (len > 0 && section->d[len - 1] == '/');
     }
     return below;
 }
@@ -128,8 +146,7 @@ static int is_below_route(const request_rec *r)
 static apr_hash_t *services_of; /* server_rec * -> us_services */
 
 /* The checks before the body is looked at. */
-static us_outcome check_request(const request_rec *r,
-                                const us_services *services)
+static us_outcome check_request(request_rec *r, const us_services *services)
 {
     if (is_below_route(r)) {
         return US_NOT_FOUND;

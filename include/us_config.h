@@ -40,12 +40,6 @@ typedef struct us_column {
     const char *plain;
 } us_column;
 
-/* A route known at start: <Location> with a literal path and SetHandler. */
-typedef struct us_route_path {
-    const char *path;
-    const char *handler;
-} us_route_path;
-
 typedef struct us_server_conf {
     const char *url; /* base, ends in /auth/v1 */
     us_secret *key;
@@ -82,6 +76,10 @@ apr_interval_time_t us_config_store_timeout(const us_server_conf *conf);
 us_forward_ip us_config_forward_ip(const us_server_conf *conf);
 const char *us_config_table(const us_server_conf *conf);
 apr_size_t us_config_max_body_size(const us_dir_conf *conf);
+
+/* Add a UserSyncColumn line; an earlier one for the same field is replaced. */
+void us_config_set_column(apr_array_header_t *columns,
+                          const us_column *column);
 
 /*
  * The columns that are written: id first, e-mail second unless it is None,

@@ -39,6 +39,19 @@ static int same_field(const us_column *a, const us_column *b)
            && (a->key == NULL || strcmp(a->key, b->key) == 0);
 }
 
+void us_config_set_column(apr_array_header_t *columns, const us_column *column)
+{
+    int i;
+
+    for (i = 0; i < columns->nelts; i++) {
+        if (same_field(&APR_ARRAY_IDX(columns, i, us_column), column)) {
+            APR_ARRAY_IDX(columns, i, us_column) = *column;
+            return;
+        }
+    }
+    APR_ARRAY_PUSH(columns, us_column) = *column;
+}
+
 /* base with every field that add names replaced, and the new ones behind. */
 static apr_array_header_t *merge_columns(apr_pool_t *pool,
                                          apr_array_header_t *base,
@@ -46,24 +59,13 @@ static apr_array_header_t *merge_columns(apr_pool_t *pool,
 {
     apr_array_header_t *merged;
     int i;
-    int j;
 
     if (base == NULL || add == NULL) {
         return add != NULL ? add : base;
     }
     merged = apr_array_copy(pool, base);
     for (i = 0; i < add->nelts; i++) {
-        const us_column *column = &APR_ARRAY_IDX(add, i, us_column);
-
-        for (j = 0; j < merged->nelts; j++) {
-            if (same_field(&APR_ARRAY_IDX(merged, j, us_column), column)) {
-                APR_ARRAY_IDX(merged, j, us_column) = *column;
-                break;
-            }
-        }
-        if (j == merged->nelts) {
-            APR_ARRAY_PUSH(merged, us_column) = *column;
-        }
+        us_config_set_column(merged, &APR_ARRAY_IDX(add, i, us_column));
     }
     return merged;
 }

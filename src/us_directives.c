@@ -218,7 +218,7 @@ static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
     if (conf->columns == NULL) {
         conf->columns = apr_array_make(cmd->pool, 4, sizeof(us_column));
     }
-    APR_ARRAY_PUSH(conf->columns, us_column) = column;
+    us_config_set_column(conf->columns, &column);
     return NULL;
 }
 

@@ -249,6 +249,13 @@ static json_tokener *tokener_create(apr_size_t len)
 
 static void tokener_free(json_tokener *tokener)
 {
+    int i;
+
+    /* after an error the half-built tree hangs here, a level each; what was
+     * parsed well has been handed out */
+    for (i = 0; i <= tokener->depth; i++) {
+        wipe_strings(tokener->stack[i].current);
+    }
     us_secret_wipe(tokener->pb->buf, (apr_size_t)tokener->pb->size);
     json_tokener_free(tokener);
 }

@@ -10,6 +10,11 @@
 
 #include <string.h>
 
+/* How often to look when somebody else keeps writing and deleting. */
+#define ROUNDS 3
+
+#define EMAIL_STALE "the e-mail in the user's row could not follow: "
+
 struct us_store {
     us_pg_pool *pg;
     apr_interval_time_t timeout;
@@ -19,9 +24,11 @@ struct us_store {
     const char *look_up_sql;
     const char *update_sql;
     const char *insert_sql;
+    const char *pretend_sql; /* fails as the insert would, inserts nothing */
     /* Set once the table has been seen to suit.  json_column is written
      * before by whoever sets it: any two threads write the same. */
     volatile apr_uint32_t suits;
+    volatile apr_uint32_t warned; /* of what may surprise, once per child */
     volatile apr_uint32_t json_column[US_MAX_COLUMNS];
 };
 
@@ -40,8 +47,10 @@ typedef enum row_state { ROW_SAME, ROW_OTHER_EMAIL, ROW_MISSING } row_state;
 
 /* --- the statements --- */
 
+/* before, behind: what stands around the list of parameters. */
 static const char *insert_statement(apr_pool_t *pool, const char *table,
-                                    const apr_array_header_t *columns)
+                                    const apr_array_header_t *columns,
+                                    const char *before, const char *behind)
 {
     const char *names = "";
     const char *params = "";
@@ -56,9 +65,9 @@ static const char *insert_statement(apr_pool_t *pool, const char *table,
     /* Always (id): an untargeted DO NOTHING would lose a user in silence
      * when another unique index collides. */
     return apr_psprintf(pool,
-                        "INSERT INTO %s (%s) VALUES (%s) "
+                        "INSERT INTO %s (%s) %s%s%s "
                         "ON CONFLICT (%s) DO NOTHING RETURNING true",
-                        table, names, params,
+                        table, names, before, params, behind,
                         APR_ARRAY_IDX(columns, 0, us_column).quoted);
 }
 
@@ -84,15 +93,19 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
                            "SELECT %s IS NOT DISTINCT FROM $2 FROM %s "
                            "WHERE %s = $1",
                            email, store->table, id);
-        store->update_sql
-            = apr_psprintf(pool, "UPDATE %s SET %s = $2 WHERE %s = $1",
-                           store->table, email, id);
+        store->update_sql = apr_psprintf(pool,
+                                         "UPDATE %s SET %s = $2 WHERE %s = $1 "
+                                         "RETURNING true",
+                                         store->table, email, id);
     }
     else {
         store->look_up_sql = apr_psprintf(
             pool, "SELECT true FROM %s WHERE %s = $1", store->table, id);
     }
-    store->insert_sql = insert_statement(pool, store->table, store->columns);
+    store->insert_sql = insert_statement(pool, store->table, store->columns,
+                                         "VALUES (", ")");
+    store->pretend_sql = insert_statement(pool, store->table, store->columns,
+                                          "SELECT ", " WHERE false");
     return store;
 }
 
@@ -134,13 +147,25 @@ static int is_class(const us_pg_result *error, const char *class_code)
            && strncmp(error->sqlstate, class_code, strlen(class_code)) == 0;
 }
 
-/* Is it this row that PostgreSQL does not want?  22 data, 23 integrity,
- * 44 check option, P0 raised by a trigger, 42501 here: row-level security. */
-static int refuses_row(const us_pg_result *error)
+/*
+ * Does this error speak of the server, the connection or the table, so that
+ * another try may succeed later?  Everything else that an INSERT can get is
+ * about the row: data, integrity, a check option, a policy, a trigger that
+ * raises with any SQLSTATE it likes.
+ */
+static int is_servers_fault(const us_pg_result *error)
 {
-    return is_class(error, "22") || is_class(error, "23")
-           || is_class(error, "44") || is_class(error, "P0")
-           || is_class(error, "42501");
+    static const char *const classes[]
+        = {"08", "0A", "25", "28", "3D", "3F", "40", "42", "53",
+           "55", "57", "58", "72", "F0", "HV", "XX", NULL};
+    int i;
+
+    for (i = 0; classes[i] != NULL; i++) {
+        if (is_class(error, classes[i])) {
+            return !is_class(error, "42501");
+        }
+    }
+    return error->sqlstate == NULL;
 }
 
 /* What the administrator reads when a statement did not succeed. */
@@ -198,12 +223,12 @@ static us_outcome inspect(visit *v)
                          (apr_uint32_t)v->verdict.json_column[i]);
     }
     if (v->verdict.read_problem != NULL) {
+        apr_atomic_set32(&store->suits, 0);
         v->call->cause = v->verdict.read_problem;
         return US_STORE_UNAVAILABLE;
     }
-    if (v->verdict.insert_problem == NULL
-        && !apr_atomic_xchg32(&store->suits, 1)
-        && v->verdict.warning != NULL) {
+    apr_atomic_set32(&store->suits, v->verdict.insert_problem == NULL);
+    if (v->verdict.warning != NULL && !apr_atomic_xchg32(&store->warned, 1)) {
         us_trace(&v->call->log, APLOG_WARNING, "[%s] %s",
                  v->call->log.request_id, v->verdict.warning);
     }
@@ -211,19 +236,19 @@ static us_outcome inspect(visit *v)
 }
 
 /*
- * A statement failed.  When it may be the table's shape (class 42), look at
- * the catalog for words that name the cure, and look again next time.
+ * A statement failed.  When it may be the table's shape, look at the catalog
+ * for words that name the cure.
  */
 static us_outcome failed(visit *v, us_pg_status status,
                          const us_pg_result *error)
 {
-    int refused = status == US_PG_ERROR && refuses_row(error);
+    const char *cause = failure_text(v, status, error);
 
-    v->call->cause = failure_text(v, status, error);
-    if (status == US_PG_ERROR && is_class(error, "42")) {
-        const char *cause = v->call->cause;
-
-        apr_atomic_set32(&v->store->suits, 0);
+    v->call->cause = cause;
+    if (status != US_PG_ERROR) {
+        return US_STORE_UNAVAILABLE;
+    }
+    if (is_class(error, "42") || is_class(error, "0A")) {
         if (!v->checked && inspect(v) != US_OK) {
             return US_STORE_UNAVAILABLE;
         }
@@ -232,10 +257,10 @@ static us_outcome failed(visit *v, us_pg_status status,
         }
         v->call->cause = cause;
     }
-    if (status == US_PG_ERROR && is_class(error, "23505")) {
+    if (is_class(error, "23505")) {
         return US_ROW_CONFLICT;
     }
-    return refused ? US_ROW_REFUSED : US_STORE_UNAVAILABLE;
+    return is_servers_fault(error) ? US_STORE_UNAVAILABLE : US_ROW_REFUSED;
 }
 
 /* --- check and create --- */
@@ -269,9 +294,12 @@ static us_outcome look_up(visit *v, row_state *state)
     return US_OK;
 }
 
-/* The e-mail changed at Supabase.  The row exists whatever happens here, so
- * nothing that goes wrong refuses the login. */
-static us_outcome follow_email(visit *v)
+/*
+ * The e-mail changed at Supabase.  The row exists whatever happens here, so
+ * nothing that goes wrong refuses the login.  *changed is 0 when there was no
+ * row to change any more, or a trigger or a policy kept it as it was.
+ */
+static void follow_email(visit *v, int *changed)
 {
     const char *params[US_MAX_COLUMNS];
     us_pg_result result;
@@ -280,16 +308,16 @@ static us_outcome follow_email(visit *v)
     fill_params(v, params);
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
                         v->store->update_sql, 2, params, &result);
+    *changed = status != US_PG_OK || result.rows > 0;
     if (status != US_PG_OK) {
         v->call->email_stale = 1;
-        v->call->cause = apr_pstrcat(
-            v->call->pool, "the e-mail in the user's row could not follow: ",
-            failure_text(v, status, &result), NULL);
+        v->call->cause = apr_pstrcat(v->call->pool, EMAIL_STALE,
+                                     failure_text(v, status, &result), NULL);
     }
-    return US_OK;
 }
 
-static us_outcome insert(visit *v, int *inserted)
+/* Run the insert; sql may be the one that can insert nothing. */
+static us_outcome insert(visit *v, const char *sql, int *inserted)
 {
     const char *params[US_MAX_COLUMNS];
     us_pg_result result;
@@ -299,9 +327,8 @@ static us_outcome insert(visit *v, int *inserted)
         return insert_refused(v);
     }
     fill_params(v, params);
-    status
-        = us_pg_exec(v->conn, v->call->pool, v->deadline, v->store->insert_sql,
-                     v->store->columns->nelts, params, &result);
+    status = us_pg_exec(v->conn, v->call->pool, v->deadline, sql,
+                        v->store->columns->nelts, params, &result);
     if (status != US_PG_OK) {
         return failed(v, status, &result);
     }
@@ -309,54 +336,71 @@ static us_outcome insert(visit *v, int *inserted)
     return US_OK;
 }
 
-/* The row is missing: create it, or find that somebody else just did. */
-static us_outcome create(visit *v)
+/*
+ * Look, then write what is missing.  A write that changes nothing means that
+ * somebody else was faster, so look again; when it still does so, a trigger
+ * or a policy of the table suppresses it.
+ */
+static us_outcome check_and_create(visit *v)
 {
+    us_outcome outcome = US_OK;
     row_state state = ROW_MISSING;
-    int inserted = 0;
-    us_outcome outcome = insert(v, &inserted);
+    int done = 0;
+    int round;
 
-    if (outcome != US_OK || inserted) {
-        return outcome;
+    for (round = 0; round < ROUNDS && !done; round++) {
+        outcome = look_up(v, &state);
+        if (outcome != US_OK || state == ROW_SAME) {
+            return outcome;
+        }
+        if (state == ROW_OTHER_EMAIL) {
+            follow_email(v, &done);
+        }
+        else {
+            outcome = insert(v, v->store->insert_sql, &done);
+            if (outcome != US_OK) {
+                return outcome;
+            }
+        }
     }
-    outcome = look_up(v, &state); /* the race was lost, or ... */
-    if (outcome == US_OK && state == ROW_MISSING) {
+    if (!done && state == ROW_OTHER_EMAIL) {
+        v->call->email_stale = 1;
+        v->call->cause = EMAIL_STALE "a trigger or a policy of the table "
+                                     "suppresses the update";
+    }
+    else if (!done) {
         v->call->cause = "the insert left no row: a trigger or a policy of "
                          "the table suppresses it";
         return US_ROW_REFUSED;
     }
-    if (outcome == US_OK && state == ROW_OTHER_EMAIL) {
-        return follow_email(v);
-    }
-    return outcome;
+    return US_OK;
 }
 
-static us_outcome check_and_create(visit *v)
+/*
+ * An invented id: take the same steps as for a real one, so that a failure
+ * of the store does not tell who has an account, and write nothing.
+ */
+static us_outcome pretend(visit *v)
 {
-    row_state state = ROW_MISSING;
+    row_state state;
+    int inserted;
+    us_outcome outcome = look_up(v, &state);
+
+    return outcome == US_OK ? insert(v, v->store->pretend_sql, &inserted)
+                            : outcome;
+}
+
+static us_outcome visit_table(visit *v)
+{
     us_outcome outcome = US_OK;
 
     if (!apr_atomic_read32(&v->store->suits)) {
         outcome = inspect(v);
     }
-    if (outcome == US_OK) {
-        outcome = look_up(v, &state);
-    }
     if (outcome != US_OK) {
         return outcome;
     }
-    if (!v->identity->proven) {
-        /* an invented id: fail as a real one would, write nothing */
-        return v->verdict.insert_problem != NULL ? insert_refused(v) : US_OK;
-    }
-    switch (state) {
-    case ROW_OTHER_EMAIL:
-        return follow_email(v);
-    case ROW_MISSING:
-        return create(v);
-    default:
-        return US_OK;
-    }
+    return v->identity->proven ? check_and_create(v) : pretend(v);
 }
 
 us_outcome us_store_ensure_user(us_store *store, us_call *call,
@@ -372,7 +416,7 @@ us_outcome us_store_ensure_user(us_store *store, us_call *call,
     if (us_pg_borrow(store->pg, call->pool, &call->log, v.deadline, &v.conn,
                      &call->cause)
         == US_PG_OK) {
-        outcome = check_and_create(&v);
+        outcome = visit_table(&v);
         us_pg_return(v.conn);
     }
     call->store_time = us_clock_now() - start;

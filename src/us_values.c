@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <apr_uri.h>
 
+#include <arpa/inet.h>
 #include <string.h>
 
 /* --- numbers --- */
@@ -110,14 +111,16 @@ static int is_host(const char *host)
     return 1;
 }
 
-/* 127.0.0.0/8 as four numbers: "127.evil.example" is a name, not a number. */
+/* 127.0.0.0/8 as an address: "127.evil.example" is a name to look up. */
 static int is_loopback(const char *host)
 {
+    struct in_addr address;
+
     if (strcasecmp(host, "localhost") == 0 || strcmp(host, "::1") == 0) {
         return 1;
     }
     return strncmp(host, "127.", 4) == 0
-           && host[strspn(host, "0123456789.")] == '\0';
+           && inet_pton(AF_INET, host, &address) == 1;
 }
 
 /* apr_uri keeps the port in 16 bits, so that 65537 would become 1. */
