@@ -30,14 +30,17 @@ APLOG_USE_MODULE(usersync);
     } while (0)
 
 /*
- * May a line about this outcome be written now?  Lines about the same cause
+ * May a line about this cause be written now?  Lines about the same cause
  * are let through once each ten seconds in a child.
  *
- * outcome     the cause
+ * scope       what the cause belongs to: a server
+ * cause       its text; digits in it make no difference, for they are times
+ *             and sizes
  * suppressed  set to how many were kept back since the last one
  *
  * Returns 1 to write the line, 0 to keep it back.  Any thread.
  */
-int us_log_permit(us_outcome outcome, unsigned *suppressed);
+int us_log_permit(const void *scope, us_outcome outcome, const char *cause,
+                  unsigned *suppressed);
 
 #endif /* US_LOG_H */

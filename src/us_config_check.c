@@ -260,18 +260,26 @@ int us_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
 void us_config_notices(apr_pool_t *ptemp, server_rec *s)
 {
-    const server_rec *main_server = s;
+    server_rec *main_server = s;
+    const server_rec *first = NULL;
+    int count = 0;
 
     for (; s != NULL; s = s->next) {
         const us_server_conf *conf = us_config_server(s);
 
         if (has_own_lines(s, main_server) && us_config_is_complete(conf)
             && us_config_forward_ip(conf) == US_FORWARD_OFF) {
-            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, s,
-                         "US010: %s: UserSyncForwardClientIP is Off: all "
-                         "users share one Supabase rate bucket (30 logins at "
-                         "once, then one each 2 s)",
-                         where(ptemp, s));
+            first = first != NULL ? first : s;
+            count++;
         }
+    }
+    if (count > 0) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
+                     "US010: %s%s: UserSyncForwardClientIP is Off: all users "
+                     "share one Supabase rate bucket (30 logins at once, then "
+                     "one each 2 s)",
+                     where(ptemp, first),
+                     count > 1 ? apr_psprintf(ptemp, " and %d more", count - 1)
+                               : "");
     }
 }

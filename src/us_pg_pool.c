@@ -29,9 +29,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pause between two attempts to connect, before and after PostgreSQL counts
- * as away. */
-#define RETRY_PAUSE apr_time_from_msec(50)
+/* Pause between two attempts to connect: it grows with the outage, for mod_dbd
+ * logs each attempt that fails, and is longest when PostgreSQL counts as
+ * away. */
+#define RETRY_PAUSE_MIN apr_time_from_msec(50)
+#define RETRY_PAUSE_MAX apr_time_from_msec(250)
 #define PROBE_PAUSE apr_time_from_sec(1)
 
 /* A pool of mod_dbd's keeps its settings here, put there by our hook. */
@@ -172,6 +174,20 @@ static int is_away(const us_pg_pool *pg, apr_time_t now)
            || (pg->inside && now - pg->inside_since >= pg->patience);
 }
 
+/* How long to leave PostgreSQL alone after an attempt that failed. */
+static apr_interval_time_t retry_pause(const us_pg_pool *pg, apr_time_t now)
+{
+    apr_interval_time_t pause = (now - pg->trouble_since) / 4;
+
+    if (is_away(pg, now)) {
+        return PROBE_PAUSE;
+    }
+    if (pause > RETRY_PAUSE_MAX) {
+        return RETRY_PAUSE_MAX;
+    }
+    return pause < RETRY_PAUSE_MIN ? RETRY_PAUSE_MIN : pause;
+}
+
 static void set_trouble(us_pg_pool *pg, apr_time_t since)
 {
     if (pg->trouble_since == 0) {
@@ -294,7 +310,7 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
 
         pg->out--;
         set_trouble(pg, pg->inside_since);
-        pg->next_try = now + (is_away(pg, now) ? PROBE_PAUSE : RETRY_PAUSE);
+        pg->next_try = now + retry_pause(pg, now);
         pthread_cond_broadcast(&pg->changed);
     }
     else if (!pg->known) {

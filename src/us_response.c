@@ -167,7 +167,8 @@ static void log_line(const request_rec *r, const us_call *call,
 
     if (!APLOG_R_IS_LEVEL(r, level)
         || (((row->flags & QUIET) != 0 || call->email_stale)
-            && !us_log_permit(row->outcome, &suppressed))) {
+            && !us_log_permit(r->server, row->outcome, call->cause,
+                              &suppressed))) {
         return;
     }
     if (suppressed > 0) {

@@ -168,6 +168,15 @@ static int is_servers_fault(const us_pg_result *error)
     return error->sqlstate == NULL;
 }
 
+/* May this error come from the table's shape?  55000: no fit unique index;
+ * 22: a column's type changed; 23502: a new column that nobody fills. */
+static int may_be_the_table(const us_pg_result *error)
+{
+    return is_class(error, "42") || is_class(error, "0A")
+           || is_class(error, "55000") || is_class(error, "22")
+           || is_class(error, "23502");
+}
+
 /* What the administrator reads when a statement did not succeed. */
 static const char *failure_text(visit *v, us_pg_status status,
                                 const us_pg_result *error)
@@ -248,7 +257,7 @@ static us_outcome failed(visit *v, us_pg_status status,
     if (status != US_PG_ERROR) {
         return US_STORE_UNAVAILABLE;
     }
-    if (is_class(error, "42") || is_class(error, "0A")) {
+    if (may_be_the_table(error)) {
         if (!v->checked && inspect(v) != US_OK) {
             return US_STORE_UNAVAILABLE;
         }

@@ -26,10 +26,9 @@ static const char table_sql[]
       " FROM pg_catalog.pg_class c"
       " WHERE c.oid = pg_catalog.to_regclass($1)";
 
-/* Its columns; a domain counts as the type below it. */
+/* Its columns; a domain counts as the type at its bottom. */
 static const char columns_sql[]
-    = "SELECT a.attname, COALESCE(b.typname, t.typname),"
-      " CASE WHEN b.oid IS NULL THEN a.atttypmod ELSE t.typtypmod END,"
+    = "SELECT a.attname, t.typname, t.typmod,"
       " (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef"
       "   AND t.typdefault IS NULL AND a.attidentity = ''"
       "   AND a.attgenerated = '',"
@@ -39,9 +38,16 @@ static const char columns_sql[]
       "   WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid"
       "   AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
       "   AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)"
-      " FROM pg_catalog.pg_attribute a"
-      " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
-      " LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype"
+      " FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ("
+      "   WITH RECURSIVE d AS ("
+      "     SELECT typname, typbasetype, typtypmod, typnotnull, typdefault,"
+      "       a.atttypmod AS typmod"
+      "     FROM pg_catalog.pg_type WHERE oid = a.atttypid"
+      "     UNION ALL SELECT b.typname, b.typbasetype, b.typtypmod,"
+      "       d.typnotnull OR b.typnotnull,"
+      "       COALESCE(d.typdefault, b.typdefault), d.typtypmod"
+      "     FROM d JOIN pg_catalog.pg_type b ON b.oid = d.typbasetype)"
+      "   SELECT * FROM d WHERE typbasetype = 0) t"
       " WHERE a.attrelid = pg_catalog.to_regclass($1)"
       " AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -222,6 +228,21 @@ static void check_table(apr_pool_t *pool, const char *table,
     }
 }
 
+/* The role may not even look into the schema of "schema"."table". */
+static const char *no_usage(apr_pool_t *pool, const char *table)
+{
+    const char *dot = strstr(table, "\".\"");
+
+    return apr_psprintf(
+        pool,
+        "no permission to look up %s: GRANT USAGE ON SCHEMA "
+        "%s",
+        table,
+        dot == NULL
+            ? ""
+            : apr_pstrmemdup(pool, table, (apr_size_t)(dot + 1 - table)));
+}
+
 us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
                             apr_time_t deadline, const char *table,
                             const apr_array_header_t *columns,
@@ -233,6 +254,11 @@ us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
 
     memset(verdict, 0, sizeof(*verdict));
     status = us_pg_exec(conn, pool, deadline, table_sql, 1, &table, error);
+    if (status == US_PG_ERROR && error->sqlstate != NULL
+        && strcmp(error->sqlstate, "42501") == 0) {
+        verdict->read_problem = no_usage(pool, table);
+        return US_PG_OK;
+    }
     if (status != US_PG_OK) {
         return status;
     }
