@@ -287,10 +287,11 @@ static us_outcome look_up(visit *v, row_state *state)
     if (status != US_PG_OK) {
         us_outcome outcome = failed(v, status, &result);
 
-        /* nothing is written here: whatever it was, it is not the row */
-        return outcome == US_ROW_CONFLICT || outcome == US_ROW_REFUSED
-                   ? US_STORE_UNAVAILABLE
-                   : outcome;
+        /* nothing is written here: unless a value does not fit its column,
+         * it was not the row */
+        return outcome == US_STORE_UNAVAILABLE || is_class(&result, "22")
+                   ? outcome
+                   : US_STORE_UNAVAILABLE;
     }
     if (result.rows == 0) {
         *state = ROW_MISSING;
