@@ -162,14 +162,21 @@ static us_outcome check_request(request_rec *r, const us_services *services)
 
 static int handle(request_rec *r)
 {
-    const struct route *route = find_route(r->handler);
+    /* A route of a <Location> stays one whatever comes later: a RewriteRule
+     * in <Location "/"> would hand the password to its back end. */
+    const struct route *route
+        = ap_get_module_config(r->request_config, &usersync_module);
     const us_services *services;
     us_outcome outcome;
     us_call call;
 
     if (route == NULL) {
+        route = find_route(r->handler);
+    }
+    if (route == NULL) {
         return DECLINED;
     }
+    r->handler = route->handler;
     memset(&call, 0, sizeof(call));
     call.pool = r->pool;
     call.log.r = r;

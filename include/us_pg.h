@@ -49,8 +49,9 @@ void us_pg_register_hooks(void);
 void us_pg_child_environment(void);
 
 /*
- * The pool that mod_dbd uses for server s in this child.  Servers that
- * inherit the same DBD directives get the same one.  child_init only.
+ * The pool that mod_dbd uses for server s in this child.  Servers with equal
+ * DBD lines, inherited or repeated, share one, as they do in mod_dbd.
+ * child_init only.
  *
  * patience  how long an outage is waited out before PostgreSQL counts as
  *           away (usec)

@@ -5,22 +5,15 @@
  * configtest reaches and post_config is not.
  */
 #include "us_config.h"
+#include "us_conftree.h"
 #include "us_log.h"
 #include "us_pg.h"
 
 #include <http_core.h>
-#include <util_cfgtree.h>
 
 #include <apr_strings.h>
 
 #include <string.h>
-
-/* What the configuration's tree says of one server. */
-typedef struct server_findings {
-    const char *route;   /* a usersync handler that is set in it */
-    const char *unknown; /* a handler usersync-... that does not exist */
-    const char *driver;  /* argument of its DBDriver */
-} server_findings;
 
 /* "vhost (file:line)" for messages. */
 static const char *where(apr_pool_t *pool, const server_rec *s)
@@ -34,64 +27,9 @@ static const char *where(apr_pool_t *pool, const server_rec *s)
                         s->defn_line_number);
 }
 
-/* Is node the <VirtualHost> section that made s? */
-static int is_section_of(const ap_directive_t *node, const server_rec *s)
-{
-    return s->is_virtual && s->defn_name != NULL && node->filename != NULL
-           && (unsigned)node->line_num == s->defn_line_number
-           && strcmp(node->filename, s->defn_name) == 0;
-}
-
-static void note_handler(apr_pool_t *pool, const ap_directive_t *node,
-                         server_findings *found)
-{
-    const char *args = node->args;
-    const char *name = ap_getword_conf(pool, &args);
-    int i;
-
-    if (strncmp(name, "usersync-", 9) != 0) {
-        return;
-    }
-    for (i = 0; us_route_names[i] != NULL; i++) {
-        if (strcmp(name, us_route_names[i]) == 0) {
-            found->route = us_route_names[i];
-            return;
-        }
-    }
-    found->unknown = name;
-}
-
-/* Walk the lines below node that belong to server s. */
-static void walk(apr_pool_t *pool, const ap_directive_t *node,
-                 const server_rec *s, int inside, server_findings *found)
-{
-    for (; node != NULL; node = node->next) {
-        int vhost = strcasecmp(node->directive, "<VirtualHost") == 0;
-        int belongs = vhost ? is_section_of(node, s) : inside;
-
-        if (belongs && strcasecmp(node->directive, "SetHandler") == 0) {
-            note_handler(pool, node, found);
-        }
-        else if (belongs && strcasecmp(node->directive, "DBDriver") == 0) {
-            const char *args = node->args;
-
-            found->driver = ap_getword_conf(pool, &args);
-        }
-        walk(pool, node->first_child, s, belongs, found);
-    }
-}
-
-static server_findings findings_of(apr_pool_t *pool, const server_rec *s)
-{
-    server_findings found = {NULL, NULL, NULL};
-
-    walk(pool, ap_conftree, s, !s->is_virtual, &found);
-    return found;
-}
-
 /* What is wrong with the routes and the project, or NULL. */
 static const char *check_project(apr_pool_t *pool, const us_server_conf *conf,
-                                 const server_findings *found)
+                                 const us_conftree *found)
 {
     if (found->unknown != NULL) {
         return apr_psprintf(pool,
@@ -152,18 +90,13 @@ static const char *check_columns(apr_pool_t *pool, const us_server_conf *conf)
 }
 
 /* mod_dbd's part; its own settings can be seen in the tree only. */
-static const char *check_database(apr_pool_t *pool, const server_rec *s,
-                                  const server_rec *main_server,
-                                  const server_findings *found)
+static const char *check_database(apr_pool_t *pool, const us_conftree *found)
 {
     const char *driver = found->driver;
 
     if (!us_pg_available()) {
         return "mod_dbd is not loaded: add LoadModule dbd_module "
                "modules/mod_dbd.so (Debian: a2enmod dbd)";
-    }
-    if (driver == NULL && s->is_virtual) {
-        driver = findings_of(pool, main_server).driver;
     }
     if (driver == NULL) {
         return "DBDriver is missing: say DBDriver pgsql and DBDParams";
@@ -213,7 +146,7 @@ static int check_server(apr_pool_t *ptemp, server_rec *s,
                         const server_rec *main_server)
 {
     us_server_conf *conf = us_config_server(s);
-    server_findings found = findings_of(ptemp, s);
+    us_conftree found = us_conftree_read(ptemp, s, main_server);
     int own_lines = has_own_lines(s, main_server);
     const char *wrong = NULL;
 
@@ -231,7 +164,7 @@ static int check_server(apr_pool_t *ptemp, server_rec *s,
         wrong = check_columns(ptemp, conf);
     }
     if (wrong == NULL && found.route != NULL) {
-        wrong = check_database(ptemp, s, main_server, &found);
+        wrong = check_database(ptemp, &found);
     }
     if (wrong != NULL) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "US000: %s: %s",

@@ -3,25 +3,27 @@
 #include "us_clock.h"
 #include "us_log.h"
 
-#include <apr_atomic.h>
 #include <apr_lib.h>
 
-/* A cause that persists is told once per this long, in seconds. */
-#define QUIET_SECONDS 10
+#include <pthread.h>
 
-/* Causes that are told apart; two in one slot share its silence. */
-#define SLOTS 256
+/* A cause that persists is told once per this long. */
+#define QUIET apr_time_from_sec(10)
 
-/*
- * Per child.  Plain atomics: two threads that race for the same second may
- * both write a line, which is harmless.
- */
-static volatile apr_uint32_t next_line[SLOTS];
-static volatile apr_uint32_t kept_back[SLOTS];
+/* Causes that are remembered at a time. */
+#define CAUSES 64
+
+/* Per child.  Failures only come here, so a mutex costs nothing. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct cause {
+    apr_uint64_t hash;
+    apr_time_t due; /* no line before; in the past: free */
+    unsigned kept_back;
+} causes[CAUSES];
 
 /* FNV-1a over all that tells one cause from another. */
-static unsigned slot_of(const void *scope, us_outcome outcome,
-                        const char *cause)
+static apr_uint64_t hash_of(const void *scope, us_outcome outcome,
+                            const char *cause)
 {
     apr_uint64_t hash = 14695981039346656037ULL;
 
@@ -32,24 +34,36 @@ static unsigned slot_of(const void *scope, us_outcome outcome,
             hash = (hash ^ (unsigned char)*cause) * 1099511628211ULL;
         }
     }
-    return (unsigned)((hash >> 32) % SLOTS);
+    return hash;
 }
 
 int us_log_permit(const void *scope, us_outcome outcome, const char *cause,
                   unsigned *suppressed)
 {
-    unsigned slot = slot_of(scope, outcome, cause);
-    /* seconds since boot fit 32 bits for 136 years */
-    apr_uint32_t now = (apr_uint32_t)apr_time_sec(us_clock_now()) + 1;
-    apr_uint32_t due = apr_atomic_read32(&next_line[slot]);
+    apr_uint64_t hash = hash_of(scope, outcome, cause);
+    apr_time_t now = us_clock_now();
+    struct cause *found = NULL;
+    int permit = 1;
+    int i;
 
     *suppressed = 0;
-    if (now < due
-        || apr_atomic_cas32(&next_line[slot], now + QUIET_SECONDS, due)
-               != due) {
-        apr_atomic_inc32(&kept_back[slot]);
-        return 0; /* or another thread writes it just now */
+    pthread_mutex_lock(&mutex);
+    for (i = 0; i < CAUSES && (found == NULL || found->hash != hash); i++) {
+        if (causes[i].hash == hash
+            || (found == NULL && causes[i].due <= now)) {
+            found = &causes[i];
+        }
     }
-    *suppressed = apr_atomic_xchg32(&kept_back[slot], 0);
-    return 1;
+    if (found != NULL && found->hash == hash && now < found->due) {
+        found->kept_back++;
+        permit = 0;
+    }
+    else if (found != NULL) { /* none: too many at a time to keep any back */
+        *suppressed = found->hash == hash ? found->kept_back : 0;
+        found->hash = hash;
+        found->due = now + QUIET;
+        found->kept_back = 0;
+    }
+    pthread_mutex_unlock(&mutex);
+    return permit;
 }

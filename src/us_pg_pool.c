@@ -19,8 +19,11 @@
  * The mutex is never held across a call to mod_dbd, libpq or the log.
  */
 #include "us_clock.h"
+#include "us_conftree.h"
 #include "us_log.h"
 #include "us_pg_conn.h"
+
+#include <http_main.h>
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
@@ -41,7 +44,7 @@
 
 struct us_pg_pool {
     apr_pool_t *pool; /* the child's */
-    const void *key;  /* mod_dbd's configuration of the server */
+    const char *key;  /* mod_dbd's lines that are in force */
     server_rec *server;
     apr_interval_time_t patience;
     pthread_mutex_t mutex;
@@ -129,14 +132,13 @@ static apr_status_t stop_pool(void *data)
 us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
                            apr_interval_time_t patience)
 {
-    module *dbd = ap_find_linked_module("mod_dbd.c");
-    const void *key
-        = dbd != NULL ? ap_get_module_config(s->module_config, dbd) : NULL;
+    const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
     us_pg_pool *pg;
     pthread_condattr_t attributes;
 
     for (pg = pools; pg != NULL; pg = pg->next) {
-        if (pg->key == key) {
+        if (strcmp(pg->key, key) == 0) {
+            pg->patience = patience > pg->patience ? patience : pg->patience;
             return pg;
         }
     }
@@ -434,7 +436,7 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
     ap_dbd_t *record;
     us_pg_conn *conn;
 
-    if (dbd_open == NULL || pg->key == NULL) {
+    if (dbd_open == NULL) {
         *cause = "mod_dbd is not loaded";
         return US_PG_AWAY;
     }

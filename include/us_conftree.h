@@ -1,0 +1,28 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_conftree.h: what httpd's configuration tree says of a server.  Needed
+ * for what other modules keep to themselves: which sections set our routes,
+ * and mod_dbd's settings.
+ */
+#ifndef US_CONFTREE_H
+#define US_CONFTREE_H
+
+#include "us_config.h"
+
+typedef struct us_conftree {
+    const char *route;   /* a usersync handler that is set in the server */
+    const char *unknown; /* a handler usersync-... that does not exist */
+    const char *driver;  /* DBDriver in force: its own or the main server's */
+    const char *dbd;     /* all DBD lines in force, to be compared only */
+} us_conftree;
+
+/*
+ * Read what stands in the section of s, and what it inherits for mod_dbd.
+ *
+ * Returns the findings in pool.  Start-up and child_init only.
+ */
+us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
+                             const server_rec *main_server);
+
+#endif /* US_CONFTREE_H */

@@ -1,0 +1,109 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_conftree.h"
+
+#include <http_core.h>
+#include <util_cfgtree.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* mod_dbd's directives; the first is looked at, all are compared. */
+static const char *const dbd_names[]
+    = {"DBDriver", "DBDParams",  "DBDPersist",    "DBDMin",    "DBDKeep",
+       "DBDMax",   "DBDExptime", "DBDPrepareSQL", "DBDInitSQL"};
+
+#define DBD_COUNT (sizeof(dbd_names) / sizeof(dbd_names[0]))
+
+/* What is collected for one server. */
+typedef struct collection {
+    apr_pool_t *pool;
+    us_conftree *tree;
+    const char *dbd[DBD_COUNT]; /* arguments, NULL: no such line */
+} collection;
+
+/* Is node the <VirtualHost> section that made s? */
+static int is_section_of(const ap_directive_t *node, const server_rec *s)
+{
+    return s->is_virtual && s->defn_name != NULL && node->filename != NULL
+           && (unsigned)node->line_num == s->defn_line_number
+           && strcmp(node->filename, s->defn_name) == 0;
+}
+
+static void note_handler(collection *into, const char *args)
+{
+    const char *name = ap_getword_conf(into->pool, &args);
+    int i;
+
+    if (strncmp(name, "usersync-", 9) != 0) {
+        return;
+    }
+    for (i = 0; us_route_names[i] != NULL; i++) {
+        if (strcmp(name, us_route_names[i]) == 0) {
+            into->tree->route = us_route_names[i];
+            return;
+        }
+    }
+    into->tree->unknown = name;
+}
+
+/* The last line counts, but DBDPrepareSQL and DBDInitSQL add up. */
+static void note_dbd(collection *into, const char *name, const char *args)
+{
+    apr_size_t i;
+
+    for (i = 0; i < DBD_COUNT; i++) {
+        if (strcasecmp(name, dbd_names[i]) == 0) {
+            into->dbd[i]
+                = into->dbd[i] != NULL && i >= DBD_COUNT - 2
+                      ? apr_pstrcat(into->pool, into->dbd[i], "\n", args, NULL)
+                      : args;
+        }
+    }
+}
+
+/* Walk the lines from node on that belong to server s. */
+static void walk(collection *into, const ap_directive_t *node,
+                 const server_rec *s, int inside)
+{
+    for (; node != NULL; node = node->next) {
+        int vhost = strcasecmp(node->directive, "<VirtualHost") == 0;
+        int belongs = vhost ? is_section_of(node, s) : inside;
+
+        if (belongs && strcasecmp(node->directive, "SetHandler") == 0) {
+            note_handler(into, node->args);
+        }
+        else if (belongs && strncasecmp(node->directive, "DBD", 3) == 0) {
+            note_dbd(into, node->directive, node->args);
+        }
+        walk(into, node->first_child, s, belongs);
+    }
+}
+
+us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
+                             const server_rec *main_server)
+{
+    us_conftree tree = {NULL, NULL, NULL, ""};
+    us_conftree ignored = {NULL, NULL, NULL, ""};
+    collection own = {pool, &tree, {NULL}};
+    collection inherited = {pool, &ignored, {NULL}};
+    apr_size_t i;
+
+    walk(&own, ap_conftree, s, !s->is_virtual);
+    if (s->is_virtual) {
+        walk(&inherited, ap_conftree, main_server, 1);
+    }
+    for (i = 0; i < DBD_COUNT; i++) {
+        const char *args = own.dbd[i] != NULL ? own.dbd[i] : inherited.dbd[i];
+
+        if (i == 0 && args != NULL) {
+            const char *rest = args;
+
+            tree.driver = ap_getword_conf(pool, &rest);
+        }
+        tree.dbd = apr_pstrcat(pool, tree.dbd, args != NULL ? args : "", "\n",
+                               NULL);
+    }
+    return tree;
+}
