@@ -88,6 +88,9 @@ void us_config_set_column(apr_array_header_t *columns,
 apr_array_header_t *us_config_columns(apr_pool_t *pool,
                                       const us_server_conf *conf);
 
+/* Does httpd only show its configuration?  Then no key is loaded. */
+int us_config_is_dump(void);
+
 /* Is there a project to talk to? */
 int us_config_is_complete(const us_server_conf *conf);
 

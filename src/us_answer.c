@@ -365,7 +365,9 @@ static void explain(us_call *call, us_outcome outcome, const us_json *doc,
             call->pool, "Supabase answered %ld%s%s%s", answer->status,
             call->code != NULL ? " with code " : "",
             call->code != NULL ? call->code : "",
-            answer->status == 404 ? ": check UserSyncSupabaseURL" : "");
+            answer->status == 404 || answer->status / 100 == 3
+                ? ": check UserSyncSupabaseURL"
+                : "");
     }
 }
 
@@ -448,6 +450,16 @@ static us_outcome for_operation(us_operation operation, us_outcome outcome)
     return outcome;
 }
 
+/* The directive that ended the wait. */
+static const char *timeout_hint(us_operation operation, us_http_result result)
+{
+    if (result != US_HTTP_TIMEOUT) {
+        return "";
+    }
+    return operation == US_SIGNUP ? "; see UserSyncRegisterTimeout"
+                                  : "; see UserSyncTimeout";
+}
+
 us_outcome us_answer_judge(us_call *call, us_operation operation,
                            const us_http_answer *answer,
                            const apr_array_header_t *columns,
@@ -457,8 +469,9 @@ us_outcome us_answer_judge(us_call *call, us_operation operation,
 
     memset(identity, 0, sizeof(*identity));
     if (answer->result != US_HTTP_ANSWERED) {
-        call->cause = apr_psprintf(call->pool, "no answer from Supabase: %s",
-                                   answer->problem);
+        call->cause = apr_psprintf(call->pool, "no answer from Supabase: %s%s",
+                                   answer->problem,
+                                   timeout_hint(operation, answer->result));
     }
     switch (answer->result) {
     case US_HTTP_ANSWERED:

@@ -4,6 +4,7 @@
 #include "us_log.h"
 
 #include <httpd.h>
+#include <http_core.h>
 
 #include <string.h>
 
@@ -205,6 +206,13 @@ apr_array_header_t *us_config_columns(apr_pool_t *pool,
         }
     }
     return list;
+}
+
+int us_config_is_dump(void)
+{
+    /* mod_info's dump is an ordinary configtest with a name defined */
+    return ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP
+           || ap_exists_config_define("DUMP_CONFIG");
 }
 
 int us_config_is_complete(const us_server_conf *conf)

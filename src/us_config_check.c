@@ -41,8 +41,7 @@ static const char *check_project(apr_pool_t *pool, const us_server_conf *conf,
         return "UserSyncSupabaseURL is missing: say which project to talk "
                "to, e.g. UserSyncSupabaseURL https://abcdefgh.supabase.co";
     }
-    if (conf->key == NULL
-        && ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_DUMP) {
+    if (conf->key == NULL && !us_config_is_dump()) {
         return "UserSyncSupabaseKey is missing: give the project's "
                "publishable key, e.g. UserSyncSupabaseKey file:PATH";
     }

@@ -21,14 +21,39 @@ typedef struct collection {
     apr_pool_t *pool;
     us_conftree *tree;
     const char *dbd[DBD_COUNT]; /* arguments, NULL: no such line */
+    int skip;                   /* sections at the same file and line */
 } collection;
 
-/* Is node the <VirtualHost> section that made s? */
-static int is_section_of(const ap_directive_t *node, const server_rec *s)
+/* Does node stand where s was defined? */
+static int is_place_of(const ap_directive_t *node, const server_rec *s)
 {
     return s->is_virtual && s->defn_name != NULL && node->filename != NULL
            && (unsigned)node->line_num == s->defn_line_number
            && strcmp(node->filename, s->defn_name) == 0;
+}
+
+/*
+ * A file that is included twice makes two servers of one place.  httpd puts
+ * each new server in front of the list: those behind s came before it.
+ */
+static int count_before(const server_rec *s)
+{
+    const server_rec *other;
+    int count = 0;
+
+    for (other = s->next; other != NULL; other = other->next) {
+        count += other->defn_line_number == s->defn_line_number
+                 && other->defn_name != NULL && s->defn_name != NULL
+                 && strcmp(other->defn_name, s->defn_name) == 0;
+    }
+    return count;
+}
+
+/* Is node the <VirtualHost> section that made s? */
+static int is_section_of(collection *into, const ap_directive_t *node,
+                         const server_rec *s)
+{
+    return is_place_of(node, s) && into->skip-- == 0;
 }
 
 static void note_handler(collection *into, const char *args)
@@ -69,7 +94,7 @@ static void walk(collection *into, const ap_directive_t *node,
 {
     for (; node != NULL; node = node->next) {
         int vhost = strcasecmp(node->directive, "<VirtualHost") == 0;
-        int belongs = vhost ? is_section_of(node, s) : inside;
+        int belongs = vhost ? is_section_of(into, node, s) : inside;
 
         if (belongs && strcasecmp(node->directive, "SetHandler") == 0) {
             note_handler(into, node->args);
@@ -86,8 +111,8 @@ us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
 {
     us_conftree tree = {NULL, NULL, NULL, ""};
     us_conftree ignored = {NULL, NULL, NULL, ""};
-    collection own = {pool, &tree, {NULL}};
-    collection inherited = {pool, &ignored, {NULL}};
+    collection own = {pool, &tree, {NULL}, count_before(s)};
+    collection inherited = {pool, &ignored, {NULL}, 0};
     apr_size_t i;
 
     walk(&own, ap_conftree, s, !s->is_virtual);

@@ -57,7 +57,7 @@ static const char *set_key(cmd_parms *cmd, void *dir, const char *arg)
     const char *wrong;
 
     (void)dir;
-    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP) {
+    if (us_config_is_dump()) {
         return NULL; /* a dump shows lines, it runs no commands */
     }
     wrong = us_secret_load(cmd->pool, cmd->temp_pool, arg, &key);

@@ -275,9 +275,24 @@ static const char *hint_for(CURL *curl, CURLcode rc)
         return "; check the host in UserSyncSupabaseURL and the resolver";
     case CURLE_COULDNT_RESOLVE_PROXY:
         return "; check UserSyncProxy";
+    case CURLE_OPERATION_TIMEDOUT:
+        return nothing_sent(curl) ? "; see UserSyncConnectTimeout" : "";
     default:
         return "";
     }
+}
+
+/* Why there is no answer, and what may help. */
+static const char *problem_text(const http_handle *handle, apr_pool_t *pool,
+                                CURLcode rc)
+{
+    if (handle->too_big) {
+        return "the answer is larger than 1 MiB; check UserSyncSupabaseURL";
+    }
+    return apr_pstrcat(pool,
+                       handle->error[0] != '\0' ? handle->error
+                                                : curl_easy_strerror(rc),
+                       hint_for(handle->curl, rc), NULL);
 }
 
 static us_http_result classify(const http_handle *handle, CURLcode rc)
@@ -378,10 +393,7 @@ void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
         fill_answer(handle, pool, request, answer);
     }
     else {
-        answer->problem = apr_pstrcat(
-            pool,
-            handle->error[0] != '\0' ? handle->error : curl_easy_strerror(rc),
-            hint_for(handle->curl, rc), NULL);
+        answer->problem = problem_text(handle, pool, rc);
     }
     trace(handle, log, request, answer);
     handle_release(client, handle, rc == CURLE_OK);
