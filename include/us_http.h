@@ -14,7 +14,7 @@
 #include "usersync.h"
 
 /* Largest answer body that is read; a larger one is US_HTTP_TOO_BIG. */
-#define US_HTTP_MAX_BODY (1024 * 1024)
+#define US_HTTP_MAX_BODY ((apr_size_t)1024 * 1024)
 
 /* Headers of an answer that a caller may ask for. */
 #define US_HTTP_MAX_WANTED 4

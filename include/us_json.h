@@ -39,12 +39,12 @@ typedef enum us_json_type {
  *
  * text, len  need not end in NUL; must outlive the document (slices point
  *            into it)
- * doc        set to the document; freed with pool or by us_json_free
+ * out        set to the document; freed with pool or by us_json_free
  *
  * Returns NULL, or what is wrong in a few words (static text).
  */
 const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
-                          us_json **doc);
+                          us_json **out);
 
 /*
  * Free the document early.  Every string in it is wiped first: json-c holds

@@ -64,11 +64,11 @@ us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, struct server_rec *s,
  * that is inside mod_dbd's own connect can take connect_timeout longer.
  *
  * pool   lives at least until us_pg_return
- * conn   set on US_PG_OK; hand it to us_pg_return in the same thread
+ * out    set on US_PG_OK; hand it to us_pg_return in the same thread
  * cause  set otherwise: words for the log, in pool
  */
 us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
-                          apr_time_t deadline, us_pg_conn **conn,
+                          apr_time_t deadline, us_pg_conn **out,
                           const char **cause);
 
 /* Give a connection back.  Never waits. */

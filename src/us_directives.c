@@ -20,7 +20,7 @@
 #define TIMEOUT_MIN apr_time_from_msec(100)
 #define TIMEOUT_MAX apr_time_from_sec(60)
 #define MAX_BODY_SIZE_MIN 256
-#define MAX_BODY_SIZE_MAX (1024 * 1024)
+#define MAX_BODY_SIZE_MAX ((apr_size_t)1024 * 1024)
 
 /* The configuration of the server that cmd stands in, marked as asked for. */
 static us_server_conf *own_conf(cmd_parms *cmd)

@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* A session is about 2 KB; what a handle keeps between requests. */
-#define BODY_START 8192
+#define BODY_START ((apr_size_t)8192)
 
 /*
  * An easy handle with its kept connection.  It belongs to the client's idle

@@ -49,7 +49,7 @@ static const char *read_file(apr_pool_t *temp, const char *path, char *buffer,
                              apr_size_t *len, int *exposed)
 {
     apr_file_t *file;
-    apr_finfo_t info;
+    apr_finfo_t info = {0};
     char reason[120];
     apr_status_t rv
         = apr_file_open(&file, path, APR_READ, APR_OS_DEFAULT, temp);
@@ -182,7 +182,7 @@ static int jwt_is_service_role(apr_pool_t *temp, const us_secret *secret)
     }
     text = apr_pstrmemdup(temp, payload + 1, (apr_size_t)(end - payload - 1));
     for (p = text; *p != '\0'; p++) { /* base64url, RFC 4648 section 5 */
-        *p = *p == '-' ? '+' : (*p == '_' ? '/' : *p);
+        *p = (char)(*p == '-' ? '+' : (*p == '_' ? '/' : *p));
     }
     p = apr_palloc(temp, (apr_size_t)apr_base64_decode_len(text) + 1);
     p[apr_base64_decode(p, text)] = '\0';
