@@ -56,7 +56,8 @@ sub pid { return $_[0]{pid} }
 sub _reap {
     my ($self) = @_;
     my $pid = delete $self->{pid} or return;
-    close delete $lives{$pid};
+    my $life = delete $lives{$pid};
+    close $life if $life;
     local ($?, $!);
     local $SIG{CHLD} = 'DEFAULT';
     waitpid $pid, 0;

@@ -19,8 +19,8 @@ use Test::More import => ['!done_testing'];
 use UserSync::Test ();
 
 our @EXPORT = qw(
-    credentials problem_ok reply_complaints session_text store_lines
-    success_ok upstream_lines
+    credentials not_asked_ok problem_ok reply_complaints session_text
+    store_lines success_ok upstream_lines
 );
 
 # RFC 9110's names of the statuses that the module uses
@@ -52,11 +52,21 @@ sub credentials {
         password => 'correct horse battery', %more };
 }
 
+# Nothing has arrived at Supabase since the last time that this was asked, or
+# since double->clear_requests.
+sub not_asked_ok {
+    my ($name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my @arrived = map {"$_->{op} $_->{body}"} UserSync::Test::double->requests;
+    UserSync::Test::double->clear_requests;
+    return is_deeply(\@arrived, [], $name || 'Supabase is not asked');
+}
+
 # Lines that a failure on the way to Supabase, or to PostgreSQL, may write:
 # how often is up to the limiter of repeated lines.
 sub upstream_lines {
     return qr/usersync:(?:warn|error)\].*usersync-\w+:\x20(?:
-        upstream_\w+|outcome_unknown|over_\w+_rate_limit)/x;
+        upstream_\w+|outcome_unknown|over_\w+_limit)/x;
 }
 
 sub store_lines {

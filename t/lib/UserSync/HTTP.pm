@@ -125,7 +125,9 @@ sub _dechunk {
     while (substr($in, $pos) =~ /\A([0-9a-fA-F]+)[^\r\n]*\r\n/) {
         my ($size, $head) = (hex $1, $+[0]);
         if ($size == 0) {
-            return unless substr($in, $pos + $head) =~ /\A(?:[^\r\n]+\r\n)*\r\n/;
+            return
+                unless substr($in, $pos + $head)
+                =~ /\A(?:[^\r\n]+\r\n)*\r\n/;
             return ($body, $pos + $head + $+[0]);
         }
         return if length $in < $pos + $head + $size + 2;
@@ -270,6 +272,8 @@ sub at_once {
             my $call = $call_of{ fileno $socket };
             _step($call, $released);
             $poll->mask($socket => _interest($call, $released));
+            # only now: a closed handle could not be taken off the list
+            CORE::close $socket if $call->{response};
         }
     }
     return map {
@@ -320,7 +324,6 @@ sub _step {
         next unless $got;
         next if $got->{status} =~ /^1..$/;
         @$call{qw(response ended)} = ($got, time);
-        CORE::close $call->{socket};
         return;
     }
 }

@@ -58,7 +58,7 @@ sub load_modules {
 
 my @servers;
 my @finished;
-my $count = 0;
+my @logs;
 
 # mpm      event, worker or prefork; the suite's own when not given
 # config   lines for the main server; may use @PORT@, @DIR@ and, for the vhosts
@@ -78,10 +78,11 @@ sub new {
     $self->{port} = reserve_port();
     $self->{vhost_port}{$_} = reserve_port() for keys %{ $self->{vhosts} };
     my $name = sprintf '%s/%s.%d.', $ENV{USERSYNC_LOGS} || $self->{dir},
-        basename($0), ++$count;
+        basename($0), @logs / 2 + 1;
     $self->{error_log}  = $name . 'error_log';
     $self->{access_log} = $name . 'access_log';
-    unlink $self->{error_log}, $self->{access_log};
+    push @logs, @$self{qw(error_log access_log)};
+    unlink @logs[-2, -1];
     $self->{conf_file} = "$self->{dir}/httpd.conf";
     $self->{pid_file}  = "$self->{dir}/httpd.pid";
     $self->{log} = UserSync::Log->new($self->{error_log});
@@ -222,9 +223,11 @@ sub children {
     my ($self) = @_;
     my $pid = $self->pid or return;
     opendir my $proc, '/proc' or return;
-    return sort { $a <=> $b } grep {
+    # by way of a list: sort has no value in scalar context
+    my @pids = sort { $a <=> $b } grep {
         (slurp("/proc/$_/stat") || '') =~ /\) [^Z] (\d+)/ && $1 == $pid
     } grep {/^\d+$/} readdir $proc;
+    return @pids;
 }
 
 # As `apachectl graceful`; returns when the new generation is at work.
@@ -277,6 +280,8 @@ sub stop {
 sub expect_log { my $self = shift; $self->{log}->expect(@_); return $self }
 sub allow_log  { my $self = shift; $self->{log}->allow(@_);  return $self }
 sub log_since  { my $self = shift; return $self->{log}->since(@_) }
+
+sub remove_logs { unlink @logs; return }
 
 # Stops what this test has started and returns the logs.
 sub stop_all {

@@ -15,7 +15,8 @@ use File::Temp ();
 use Scalar::Util qw(weaken);
 
 use UserSync::Util qw(
-    alive make_dir new_dir reserve_port run_command slurp spew top_dir wait_until
+    alive make_dir new_dir reserve_port run_command slurp spew top_dir
+    wait_until
 );
 
 # What a benchmark or a test of durability would not want, a test suite does.
@@ -338,8 +339,8 @@ sub wal_since {
 sub _pg_ctl {
     my ($self, @arg) = @_;
     # a server that a test restarts outlives the test
-    return run_command({ LC_ALL => 'C', USERSYNC_TEST => '' }, bin('pg_ctl'), '-D', $self->data,
-        '-s', @arg);
+    return run_command({ LC_ALL => 'C', USERSYNC_TEST => '' },
+        bin('pg_ctl'), '-D', $self->data, '-s', @arg);
 }
 
 sub _disconnect {

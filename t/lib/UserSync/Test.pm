@@ -35,8 +35,8 @@ our @EXPORT = (
     qw(
         allow_log ca_file connection curl done_testing double expect_log
         forked get httpd log_mark log_since module_config mpm parallel post
-        post_bytes postgres raw request reserve_port row_of run_command show sleep slurp spew
-        time user_row_ok vhost_url wait_until
+        post_bytes postgres raw request reserve_port row_of run_command show
+        sleep slurp spew time user_row_ok vhost_url wait_until
     ),
 );
 
@@ -143,7 +143,10 @@ sub request {
     return UserSync::HTTP->exchange($method, _url($where), $body, %header);
 }
 
-sub get { my ($where, @header) = @_; return request(GET => $where, undef, @header) }
+sub get {
+    my ($where, @header) = @_;
+    return request('GET', $where, undef, @header);
+}
 
 sub post { return request('POST', @_) }
 
@@ -308,7 +311,11 @@ END {
             $httpd->log->unexpected;
             eval { _keep_position() };
         }
-        $? = _end_leftovers() && !$status ? 1 : $status;
+        $status ||= 1 if _end_leftovers();
+        # after a failure they are read, otherwise they are in the way
+        UserSync::Httpd->remove_logs
+            if !$status && Test::More->builder->is_passing;
+        $? = $status;
     }
 }
 

@@ -1,0 +1,55 @@
+# Children end in all ways while connections are lent to their threads: none dies
+# of it, none stays, and a child that is told to go in peace fails no login. The
+# log tells if one dies: "exit signal", or the assertion of apr-util's reslist.
+
+use UserSync::Test;
+use UserSync::Outage;
+
+use constant WORKERS => 16;
+
+my $pg = own_postgres();
+my $httpd = own_httpd($pg, workers => WORKERS, children => 2,
+    config => "MaxConnectionsPerChild 40\n",
+    set => { UserSyncStoreTimeout => '5s' });
+# while an old child still serves, the slots for new ones are few
+$httpd->allow_log(qr/AH03490: scoreboard is full/);
+$httpd->start;
+
+my %pids;
+sub look { $pids{$_} = 1 for $httpd->children; return scalar keys %pids }
+
+subtest 'graceful restart and MaxConnectionsPerChild' => sub {
+    slow_inserts($pg, 0.02);
+    my $load = start_load($httpd, 500, clients => 12, grow => 8);
+    wait_until { busy_backends($pg) } 10, 'statements';
+    my $first = look();
+    wait_until { look() >= $first + 4 } 30,
+        'children that reach MaxConnectionsPerChild';
+    for (1 .. 2) {
+        wait_until { busy_backends($pg) } 10, 'statements';
+        $httpd->graceful;
+        look();
+    }
+    my $seen = $load->stop;
+    note sprintf '%d logins, slowest %.3f s, %d children', $seen->{count},
+        $seen->{slowest}, scalar keys %pids;
+    is_deeply $seen->{by}, { 200 => $seen->{count} }, 'no login fails'
+        or diag explain $seen->{bad};
+};
+
+subtest 'stop' => sub {
+    slow_inserts($pg, 0.2);
+    for my $round (1 .. 4) {
+        no_rows($pg);
+        my $load = start_load($httpd, 500, clients => 12);
+        wait_until { busy_backends($pg) >= 4 } 10, 'lent connections';
+        look();
+        cmp_ok $httpd->stop, '<', 20, "stopped, round $round";
+        $load->stop;
+        ok wait_until { !$pg->backends('app') } 10, 'no connection is left';
+        $httpd->start if $round < 4;
+    }
+    is_deeply [grep { kill 0, $_ } keys %pids], [], 'all children are gone';
+};
+
+done_testing;

@@ -1,0 +1,228 @@
+# configtest refuses every bad value, naming directive, value and what is
+# allowed, and accepts the good ones; directives stand in their contexts only.
+
+use UserSync::Test -keep;
+use UserSync::Configtest;
+
+my $check = UserSync::Configtest->new;
+my $dir   = $check->dir;
+
+# The value in quotes, as httpd writes it to a log: backslashes doubled.
+sub shown {
+    my ($value) = @_;
+    $value =~ s{\\}{\\\\}g;
+    return qr{\Q"$value"\E};
+}
+
+sub name { return join ' ', map { substr $_, 0, 60 } @_ }
+
+$check->file('empty.pem',  '');
+$check->file('text.pem',   "no certificate at all\n");
+$check->file('broken.pem', "-----BEGIN CERTIFICATE-----\nAAAA\n"
+    . "-----END CERTIFICATE-----\n");
+run_command(qw(openssl genpkey -algorithm ed25519 -out), "$dir/key.pem");
+
+# ---- values
+
+my $DURATION = qr/from 100ms to 60s/;
+my $IDENTIFIER_TOO_LONG = 'x' x 64;
+
+# directive => [what is allowed, the bad values]
+my %BAD = (
+    UserSyncSupabaseURL => [qr{https://.*loopback}, (
+        'abcdefgh.supabase.co', 'ftp://abcdefgh.supabase.co',
+        'file:///etc/passwd', 'https://', 'https:///auth/v1', 'https:x.co',
+        'https://ada:pw@x.co', 'https://ada@x.co', 'https://x.co?a=1',
+        'https://x.co/auth/v1?', 'https://x.co#f', 'https://x.co:0',
+        'https://x.co:70000', 'https://x.co:http', 'https://x y.co',
+        'https://x.co/a b', 'https://x.co\\evil', 'https://[::1',
+        ' https://x.co', 'http://x.co', 'http://127.evil.example',
+        'http://localhost.example', 'http://0.0.0.0', 'http://10.0.0.1',
+        'http://[2001:db8::1]',
+    )],
+    UserSyncTimeout => [$DURATION, (
+        'abc', 's', 'ms', '5x', '-1', '+5s', '0', '0s', '99ms', '60001ms',
+        '61s', '2mi', '1h', '10sfoo', '1.5s', '5 s', ' 5s', '0x10', '5s ',
+        '9223372036854775807s', '18446744073709551621s',
+    )],
+    UserSyncRegisterTimeout   => [$DURATION, '99ms', '61s', '1sec'],
+    UserSyncConnectTimeout    => [$DURATION, '99ms', '61s', '1sec'],
+    UserSyncStoreTimeout      => [$DURATION, '99ms', '61s', '1sec'],
+    UserSyncCACertificateFile => [qr/PEM/, '/nowhere/ca.pem', $dir,
+        'empty.pem', 'text.pem', 'key.pem', 'broken.pem'],
+    UserSyncProxy => [qr/None.*http:/, (
+        'Off', '127.0.0.1:3128', 'proxy', 'ftp://proxy', 'socks4://proxy',
+        'http://', 'http://:3128', 'http://proxy:0', 'http://proxy:70000',
+        'http://a:b@proxy', 'http://proxy/path', 'http://proxy?a',
+        'http://proxy#f', 'http://pro xy',
+    )],
+    UserSyncForwardClientIP => [qr/Off, Sb-Forwarded-For or X-Forwarded-For/,
+        'On', 'X-Real-IP', 'Forwarded', 'X-Forwarded-For ', 'None'],
+    UserSyncTable => [qr/SCHEMA.*TABLE/, (
+        '.', 'public.', '.users', 'a.b.c', 'my users', '1users', 'us-ers',
+        'users;drop table users', 'users--', '"users', '"users"x', '""',
+        'public.""', $IDENTIFIER_TOO_LONG, "public.$IDENTIFIER_TOO_LONG",
+        qq{"$IDENTIFIER_TOO_LONG"},
+    )],
+    UserSyncMaxBodySize => [qr/bytes from 256 to 1048576/,
+        '255', '1048577', '-1', '8k', 'many', '1e3', '4096 ', '0x1000',
+        '99999999999999999999999999'],
+);
+
+for my $directive (sort keys %BAD) {
+    my ($allowed, @values) = @{ $BAD{$directive} };
+    subtest "$directive refuses" => sub {
+        my $place = $check->httpd->conf_file;
+        for my $value (@values) {
+            $check->refused_ok(
+                $check->config($directive => $check->quoted($value)),
+                name(qq{"$value"}), qr/Syntax error on line \d+ of \Q$place\E/,
+                qr/^\Q$directive\E /m, shown($value), $allowed,
+            );
+        }
+    };
+}
+
+sub column {
+    my (@arg) = @_;
+    return $check->config
+        . join(' ', 'UserSyncColumn', map { $check->quoted($_) } @arg) . "\n";
+}
+
+subtest 'UserSyncColumn refuses' => sub {
+    my $fields
+        = qr/id, email, phone, user_metadata\.NAME or app_metadata\.NAME/;
+    for my $field ('name', 'EMAIL', 'user_metadata', 'user_metadata.',
+        'app_metadata', 'raw_user_meta_data.x', 'id.x', 'identities', 'role') {
+        $check->refused_ok(column($field, 'name'), "the field $field",
+            qr/^UserSyncColumn /m, shown($field), $fields);
+    }
+    for my $column ('my phone', '1phone', 'public.phone', 'phone;', '"phone',
+        '""', $IDENTIFIER_TOO_LONG) {
+        $check->refused_ok(column('phone', $column), name('column', $column),
+            qr/^UserSyncColumn /m, shown($column), qr/column name/);
+    }
+    $check->refused_ok(column('id', 'None'), 'no column for id',
+        qr/^UserSyncColumn /m, qr/None/);
+};
+
+subtest 'the number of arguments' => sub {
+    for my $directive (sort(keys %BAD), 'UserSyncSupabaseKey') {
+        for my $value ('', '""', 'a b') {
+            $check->refused_ok($check->config($directive => $value),
+                "$directive $value",
+                qr/^\Q$directive\E takes one argument/m);
+        }
+    }
+    for my $value ('', 'email', 'email ""', 'email a b') {
+        $check->refused_ok($check->config . "UserSyncColumn $value\n",
+            "UserSyncColumn $value", qr/^UserSyncColumn takes two arguments/m);
+    }
+};
+
+subtest 'good values' => sub {
+    my $ca = double->ca_file;
+    symlink $ca, "$dir/relative.pem";
+    my %good = (
+        UserSyncSupabaseURL => [
+            'https://abcdefgh.supabase.co', 'https://abcdefgh.supabase.co/',
+            'https://ABC.supabase.co/auth/v1', 'https://x.co:8443/auth/v1/',
+            'HTTPS://x.co', 'https://x.co/prefix', 'https://[2001:db8::1]',
+            'http://127.0.0.1:54321', 'http://127.99.0.1', 'http://localhost',
+            'http://LOCALHOST:1', 'http://[::1]:65535/auth/v1',
+        ],
+        UserSyncRegisterTimeout   => ['60s', '60000ms', '1mi', '60', '2s'],
+        UserSyncStoreTimeout      => ['100ms', '60s', '1mi', '3'],
+        UserSyncCACertificateFile => [$ca, 'relative.pem'],
+        UserSyncProxy => ['None', 'none', 'http://127.0.0.1:3128',
+            'http://proxy', 'https://proxy:443/', 'socks5://[::1]:1080',
+            'socks5h://proxy'],
+        UserSyncForwardClientIP => ['Off', 'off', 'Sb-Forwarded-For',
+            'sb-forwarded-for', 'X-Forwarded-For', 'x-forwarded-for'],
+        UserSyncTable => ['users', 'public.users', '_u$1',
+            "\xc3\xa4pp.us\xc3\xa9rs", 'x' x 63, 'x' x 63 . '.' . 'y' x 63,
+            '"My Users"', '"My.Schema"."us""ers"', 'app."Users"',
+            '"' . 'x' x 63 . '"'],
+        UserSyncMaxBodySize => ['256', '1048576', '8192'],
+    );
+    for my $directive (sort keys %good) {
+        for my $value (@{ $good{$directive} }) {
+            $check->accepted_ok(
+                $check->config($directive => $check->quoted($value)),
+                name($directive, $value));
+        }
+    }
+    for my $time ('100ms', '60s', '1mi') {
+        $check->accepted_ok($check->config(
+            map { $_ => $time } grep {/Timeout/} keys %BAD), "each for $time");
+    }
+    $check->accepted_ok($check->config . <<'CONF', 'columns');
+UserSyncColumn id '"User Id"'
+UserSyncColumn email None
+UserSyncColumn phone phone
+UserSyncColumn user_metadata.full_name '"Full ""Name"""'
+UserSyncColumn user_metadata.email email
+UserSyncColumn app_metadata.provider provider
+CONF
+};
+
+# ---- contexts
+
+# One good line of each directive.
+my %LINE = (
+    UserSyncSupabaseURL       => 'https://x.co',
+    UserSyncSupabaseKey       => 'file:' . $check->key_file,
+    UserSyncTimeout           => '5s',
+    UserSyncRegisterTimeout   => '5s',
+    UserSyncConnectTimeout    => '1s',
+    UserSyncStoreTimeout      => '1s',
+    UserSyncCACertificateFile => double->ca_file,
+    UserSyncProxy             => 'None',
+    UserSyncForwardClientIP   => 'Off',
+    UserSyncTable             => 'users',
+    UserSyncColumn            => 'email email',
+    UserSyncMaxBodySize       => '8192',
+);
+
+subtest 'contexts' => sub {
+    my @all = map {"$_ $LINE{$_}"} sort keys %LINE;
+    $check->accepted_ok($check->config . $check->vhost('a.example', @all),
+        'all of them in a vhost');
+    for my $directive (sort keys %LINE) {
+        next if $directive eq 'UserSyncMaxBodySize';
+        $check->refused_ok($check->config . "<Location \"/x\">\n"
+            . "$directive $LINE{$directive}\n</Location>\n",
+            "$directive in a Location", qr/^\Q$directive\E not allowed/m);
+    }
+    for my $section ('Location "/x"', 'LocationMatch "x"', 'Directory "/x"',
+        'Files "x"', 'If "true"') {
+        my ($end) = $section =~ /^(\w+)/;
+        $check->accepted_ok($check->config
+            . "<$section>\nUserSyncMaxBodySize 8192\n</$end>\n",
+            "UserSyncMaxBodySize in <$section>");
+    }
+};
+
+subtest 'none in .htaccess' => sub {
+    my $httpd = $check->httpd;
+    $httpd->write_config($check->config . <<"CONF")->start;
+<Directory "$dir/htdocs">
+    AllowOverride All
+</Directory>
+CONF
+    for my $directive (sort keys %LINE) {
+        mkdir "$dir/htdocs/$directive";
+        spew("$dir/htdocs/$directive/index.html", 'fine');
+        is get($httpd->url("/$directive/index.html"))->{status}, 200,
+            "without $directive";
+        spew("$dir/htdocs/$directive/.htaccess",
+            "$directive $LINE{$directive}\n");
+        is get($httpd->url("/$directive/index.html"))->{status}, 500,
+            "with $directive";
+        $httpd->expect_log(
+            qr{\Q$directive/.htaccess: $directive not allowed here\E});
+    }
+    $httpd->stop;
+};
+
+done_testing;

@@ -1,0 +1,26 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * answer_cases.h: what each recorded answer must be judged to be, by hand
+ * from the rules and not from the code.
+ */
+#ifndef ANSWER_CASES_H
+#define ANSWER_CASES_H
+
+#include "usersync.h"
+
+typedef struct answer_case {
+    const char *file;  /* NULL at the end */
+    us_outcome signup; /* as the answer to a sign-up */
+    us_outcome login;  /* as the answer to a login */
+    const char *id;    /* whose it is; NULL: nobody's */
+    int proven;
+    int retry_after;     /* seconds it asks for */
+    const char *code;    /* Supabase's; NULL: none */
+    const char *message; /* what of its text may be shown */
+    const char *reasons;
+} answer_case;
+
+extern const answer_case answer_cases[];
+
+#endif /* ANSWER_CASES_H */

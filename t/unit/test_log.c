@@ -1,0 +1,89 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_log.c: a cause that persists is told once each ten seconds, with a count
+ * of the lines that were kept back; causes do not silence one another.
+ */
+#include "tap.h"
+#include "us_clock.h"
+#include "us_log.h"
+
+static time_t now = 1000;
+
+/* The clock of us_clock.h, in our hands. */
+int fake_clock(clockid_t id, struct timespec *ts) __asm__("clock_gettime");
+
+int fake_clock(clockid_t id, struct timespec *ts)
+{
+    ts->tv_sec = id == CLOCK_MONOTONIC ? now : 0;
+    ts->tv_nsec = 5000;
+    return 0;
+}
+
+/* Fixed numbers: an address would change from run to run, and with it the
+ * slots that causes fall into. */
+#define ONE_SERVER ((const void *)(apr_uintptr_t)0x1000)
+#define OTHER_SERVER ((const void *)(apr_uintptr_t)0x2000)
+
+static void check(const void *scope, us_outcome outcome, const char *cause,
+                  int permitted, unsigned suppressed, const char *name)
+{
+    unsigned count = 12345;
+
+    is_int(us_log_permit(scope, outcome, cause, &count), permitted, "%s",
+           name);
+    is_int(count, suppressed, "and the number kept back");
+}
+
+static void test_permit(void)
+{
+    const void *s = ONE_SERVER;
+    int i;
+
+    check(s, US_STORE_UNAVAILABLE, "away", 1, 0, "the first line is written");
+    for (i = 0; i < 5; i++) {
+        check(s, US_STORE_UNAVAILABLE, "away", 0, 0, "more are kept back");
+    }
+    now += 9;
+    check(s, US_STORE_UNAVAILABLE, "away", 0, 0, "within ten seconds");
+    now += 1;
+    check(s, US_STORE_UNAVAILABLE, "away", 1, 6, "after ten, with a count");
+    check(s, US_STORE_UNAVAILABLE, "away", 0, 0, "and then no more");
+    now += 3600;
+    check(s, US_STORE_UNAVAILABLE, "away", 1, 1, "an hour later");
+}
+
+static void test_causes(void)
+{
+    const void *s = ONE_SERVER;
+
+    check(s, US_KEY_REFUSED, "refused", 1, 0, "a cause");
+    check(s, US_KEY_REFUSED, "other", 1, 0, "another cause");
+    check(s, US_UPSTREAM_TIMEOUT, "refused", 1, 0, "another outcome");
+    check(OTHER_SERVER, US_KEY_REFUSED, "refused", 1, 0, "another server");
+    check(s, US_KEY_REFUSED, NULL, 1, 0, "no text");
+    check(s, US_KEY_REFUSED, "", 0, 0, "which is the same as an empty one");
+    check(s, US_UPSTREAM_TIMEOUT, "after 4998 ms", 1, 0, "a time in it");
+    check(s, US_UPSTREAM_TIMEOUT, "after 5002 ms", 0, 0,
+          "another time is the same cause");
+}
+
+static void test_clock(void)
+{
+    apr_time_t start = us_clock_now();
+
+    is_int(start, apr_time_from_sec(now) + 5, "microseconds");
+    is_int(us_clock_poll_ms(start), 0, "a deadline that is now");
+    is_int(us_clock_poll_ms(start - 1), 0, "a deadline that has passed");
+    is_int(us_clock_poll_ms(start + 1), 1, "the shortest wait is rounded up");
+    is_int(us_clock_poll_ms(start + 1000), 1, "a millisecond is one");
+    is_int(us_clock_poll_ms(start + 1001), 2, "a bit more is two");
+}
+
+int main(void)
+{
+    test_permit();
+    test_causes();
+    test_clock();
+    return done();
+}
