@@ -257,7 +257,8 @@ static int nothing_sent(CURL *curl)
 }
 
 /* What an administrator can do about this failure; "" when unknown. */
-static const char *hint_for(CURL *curl, CURLcode rc)
+static const char *hint_for(const us_http_client *client, CURL *curl,
+                            CURLcode rc)
 {
     long os_error = 0;
 
@@ -275,15 +276,24 @@ static const char *hint_for(CURL *curl, CURLcode rc)
         return "; check the host in UserSyncSupabaseURL and the resolver";
     case CURLE_COULDNT_RESOLVE_PROXY:
         return "; check UserSyncProxy";
-    case CURLE_OPERATION_TIMEDOUT:
-        return nothing_sent(curl) ? "; see UserSyncConnectTimeout" : "";
+    case CURLE_SSL_CONNECT_ERROR:
+        return "; check UserSyncSupabaseURL";
     default:
+        break;
+    }
+    if (!nothing_sent(curl)) {
         return "";
     }
+    if (client->options.proxy != NULL) {
+        return "; check UserSyncProxy";
+    }
+    return rc == CURLE_OPERATION_TIMEDOUT ? "; see UserSyncConnectTimeout"
+                                          : "";
 }
 
 /* Why there is no answer, and what may help. */
-static const char *problem_text(const http_handle *handle, apr_pool_t *pool,
+static const char *problem_text(const us_http_client *client,
+                                const http_handle *handle, apr_pool_t *pool,
                                 CURLcode rc)
 {
     if (handle->too_big) {
@@ -292,7 +302,7 @@ static const char *problem_text(const http_handle *handle, apr_pool_t *pool,
     return apr_pstrcat(pool,
                        handle->error[0] != '\0' ? handle->error
                                                 : curl_easy_strerror(rc),
-                       hint_for(handle->curl, rc), NULL);
+                       hint_for(client, handle->curl, rc), NULL);
 }
 
 static us_http_result classify(const http_handle *handle, CURLcode rc)
@@ -393,7 +403,7 @@ void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
         fill_answer(handle, pool, request, answer);
     }
     else {
-        answer->problem = problem_text(handle, pool, rc);
+        answer->problem = problem_text(client, handle, pool, rc);
     }
     trace(handle, log, request, answer);
     handle_release(client, handle, rc == CURLE_OK);
