@@ -187,8 +187,9 @@ static int handle(request_rec *r)
     outcome = check_request(r, services);
     if (outcome != US_OK) {
         if (outcome == US_NOT_CONFIGURED) {
-            call.cause = "UserSyncSupabaseURL and UserSyncSupabaseKey are "
-                         "missing for this server";
+            call.cause = "this server has no project: UserSyncSupabaseURL or "
+                         "UserSyncSupabaseKey is missing, or libcurl could "
+                         "not be started";
         }
         return us_response_send(r, &call, outcome, NULL);
     }

@@ -14,8 +14,10 @@
 
 #include <apr_pools.h>
 
-/* Deepest nesting that is parsed. */
-#define US_JSON_MAX_DEPTH 64
+/* Deepest nesting of a client's body, and of an answer: GoTrue gives back a
+ * user's data some levels deeper than it came, and what other clients set. */
+#define US_JSON_REQUEST_DEPTH 32
+#define US_JSON_ANSWER_DEPTH 256
 
 typedef struct us_json us_json; /* one parsed JSON object */
 typedef struct us_json_slice {  /* a piece of JSON text, not a copy */
@@ -39,12 +41,13 @@ typedef enum us_json_type {
  *
  * text, len  need not end in NUL; must outlive the document (slices point
  *            into it)
+ * depth      deepest nesting that is taken
  * out        set to the document; freed with pool or by us_json_free
  *
  * Returns NULL, or what is wrong in a few words (static text).
  */
 const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
-                          us_json **out);
+                          int depth, us_json **out);
 
 /*
  * Free the document early.  Every string in it is wiped first: json-c holds

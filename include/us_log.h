@@ -4,7 +4,8 @@
  * us_log.h: tracing for every layer, and the limiter of repeated lines.
  *
  * Lower layers trace (debug and below); the one line that a failed request
- * may log at info or above is written by us_response.c.
+ * may log at info or above is written by us_response.c.  Beside it stand
+ * only lines about a state, written once: a table that may surprise.
  */
 #ifndef US_LOG_H
 #define US_LOG_H

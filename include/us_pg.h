@@ -71,14 +71,19 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
                           apr_time_t deadline, us_pg_conn **out,
                           const char **cause);
 
-/* Give a connection back.  Never waits. */
+/* Give a connection back.  Does not wait for other requests of ours, but may
+ * stand for a moment behind another module that is inside mod_dbd. */
 void us_pg_return(us_pg_conn *conn);
 
 /*
  * Run one statement with text parameters (NULL: SQL NULL).  A connection
  * that turns out to be lost is made anew in place and the statement is
  * repeated until deadline, as it is after a serialization failure or a
- * deadlock: statements must be idempotent.
+ * deadlock: statements must be idempotent.  One that has cost three
+ * connections is not sent again.
+ *
+ * Making a connection anew looks its host name up synchronously and gives
+ * each address the rest of the deadline: name one address in DBDParams.
  *
  * Returns US_PG_OK, US_PG_ERROR, US_PG_TIMEOUT or US_PG_AWAY.
  */

@@ -18,7 +18,6 @@ struct us_pg_conn {
     ap_dbd_t *record; /* mod_dbd's, ours until it is returned */
     void *native;     /* its PGconn */
     int spoiled;      /* unusable: mod_dbd must make it anew */
-    void *receiver;   /* notice receiver found on it (see us_pg.c) */
     us_pg_conn *next; /* among the lent ones */
     us_pg_conn **link;
 };

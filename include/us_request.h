@@ -28,7 +28,7 @@ typedef enum us_request_kind {
  *              that holds the password is wiped when that pool goes
  *
  * Returns US_OK, US_UNSUPPORTED_MEDIA, US_BODY_TOO_LARGE, US_BODY_TIMEOUT,
- * US_INVALID_REQUEST (with call->fields) or US_CLIENT_GONE.
+ * US_INVALID_REQUEST (with call->fields) or US_ANSWERED_ALREADY.
  */
 us_outcome us_request_read(request_rec *r, us_call *call, us_request_kind kind,
                            us_credentials *credentials);

@@ -14,6 +14,7 @@ typedef struct us_store_verdict {
     const char *read_problem;   /* no lookup can work; NULL: fine */
     const char *insert_problem; /* no insert can work; NULL: fine */
     int unfillable;             /* ... for a NOT NULL column */
+    int has_triggers;           /* BEFORE INSERT, for each row */
     const char *warning;        /* works, but may surprise; NULL: nothing */
     int json_column[US_MAX_COLUMNS]; /* takes JSON text, not plain text */
 } us_store_verdict;

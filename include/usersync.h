@@ -62,8 +62,8 @@ typedef enum us_outcome {
     US_STORE_UNAVAILABLE,
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
-    US_NOT_CONFIGURED, /* a route where no project is configured */
-    US_CLIENT_GONE,    /* nobody is there to read a reply */
+    US_NOT_CONFIGURED,   /* a route where no project is configured */
+    US_ANSWERED_ALREADY, /* httpd itself has refused the body */
     US_OUTCOME_COUNT
 } us_outcome;
 

@@ -50,6 +50,7 @@ static const struct {
     {"not_admin", US_KEY_REFUSED},
     {"request_timeout", US_UPSTREAM_TIMEOUT},
     {"unexpected_failure", US_UPSTREAM_BAD_ANSWER},
+    {"unknown", US_REFUSED}, /* a hook's refusal, with any status at all */
 };
 
 /* --- identity --- */
@@ -179,20 +180,27 @@ static int take_bare_user(us_call *call, const us_json *doc,
 
 /* --- errors --- */
 
-/* A code fit to be shown: GoTrue's are words of a-z and _, SQLSTATEs too. */
+/*
+ * A code as GoTrue makes them: a word of a-z, digits and _, or PostgreSQL's
+ * five characters.  "Unauthorized" or "401" is some gateway's.
+ */
 static const char *checked_code(apr_pool_t *pool, const char *code)
 {
+    int sqlstate = 1;
     const char *p;
 
-    if (code == NULL || *code == '\0' || strlen(code) > CODE_MAX) {
+    if (code == NULL || strlen(code) > CODE_MAX) {
         return NULL;
     }
     for (p = code; *p != '\0'; p++) {
-        if (!apr_isalnum(*p) && *p != '_') {
-            return NULL;
-        }
+        sqlstate &= apr_isdigit(*p) || apr_isupper(*p);
     }
-    return apr_pstrdup(pool, code);
+    if (sqlstate && p - code == 5) {
+        return apr_pstrdup(pool, code);
+    }
+    for (p = code; apr_islower(*p) || apr_isdigit(*p) || *p == '_'; p++) {
+    }
+    return *p == '\0' && apr_islower(*code) ? apr_pstrdup(pool, code) : NULL;
 }
 
 /* Where GoTrue's formats keep their code, in the order that covers all. */
@@ -280,8 +288,8 @@ static int find_retry_after(const us_http_answer *answer, const char *message)
                                                   : 0;
 }
 
-/* A GoTrue error by its code; its status decides only where it has to. */
-static us_outcome outcome_of_code(const char *code, long status)
+/* What a code stands for, or US_OUTCOME_COUNT for one that is not listed. */
+static us_outcome known_outcome(const char *code)
 {
     apr_size_t i;
 
@@ -290,13 +298,34 @@ static us_outcome outcome_of_code(const char *code, long status)
             return known_codes[i].outcome;
         }
     }
-    if (strcmp(code, "unknown") == 0) {
-        return US_REFUSED; /* a hook's refusal, with any status at all */
+    return US_OUTCOME_COUNT;
+}
+
+/* A GoTrue error by its code; its status decides only where it has to. */
+static us_outcome outcome_of_code(const char *code, long status)
+{
+    us_outcome known = known_outcome(code);
+
+    if (known != US_OUTCOME_COUNT) {
+        return known;
     }
     if (status == 429) {
         return US_RATE_LIMITED;
     }
     return status >= 400 && status < 500 ? US_REFUSED : US_UPSTREAM_BAD_ANSWER;
+}
+
+/*
+ * With these statuses a gateway speaks of our key or our project, in words
+ * that may look like a code; only one that GoTrue is known to use, or that
+ * its own header names, is stronger.
+ */
+static int gateway_speaks(const us_http_answer *answer, const char *code)
+{
+    return (answer->status == 401 || answer->status == 402
+            || answer->status == 540)
+           && known_outcome(code) == US_OUTCOME_COUNT
+           && answer->wanted[US_ANSWER_ERROR_CODE] == NULL;
 }
 
 static int is_html(const us_http_answer *answer)
@@ -407,7 +436,8 @@ static us_outcome judge_answered(us_call *call, us_operation operation,
 {
     us_json *doc = NULL;
     const char *wrong
-        = us_json_parse(call->pool, answer->body, answer->body_len, &doc);
+        = us_json_parse(call->pool, answer->body, answer->body_len,
+                        US_JSON_ANSWER_DEPTH, &doc);
     us_outcome outcome;
 
     if (answer->status / 100 == 2 && wrong == NULL) {
@@ -424,6 +454,9 @@ static us_outcome judge_answered(us_call *call, us_operation operation,
     }
     else {
         call->code = find_code(call, doc, answer);
+        if (call->code != NULL && gateway_speaks(answer, call->code)) {
+            call->code = NULL;
+        }
         outcome = call->code != NULL
                       ? outcome_of_code(call->code, answer->status)
                       : outcome_of_status(call, answer);

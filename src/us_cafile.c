@@ -7,6 +7,10 @@
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#error "OpenSSL 3 is needed (X509_STORE_load_file)"
+#endif
+
 const char *us_cafile_check(apr_pool_t *pool, const char *path)
 {
     X509_STORE *store = X509_STORE_new();

@@ -102,7 +102,9 @@ static void walk(collection *into, const ap_directive_t *node,
         else if (belongs && strncasecmp(node->directive, "DBD", 3) == 0) {
             note_dbd(into, node->directive, node->args);
         }
-        walk(into, node->first_child, s, belongs);
+        if (belongs || !vhost) {
+            walk(into, node->first_child, s, belongs);
+        }
     }
 }
 

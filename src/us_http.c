@@ -14,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if !CURL_AT_LEAST_VERSION(7, 87, 0)
+#error "libcurl 7.87 or newer is needed (CURLOPT_QUICK_EXIT)"
+#endif
+
 /* A session is about 2 KB; what a handle keeps between requests. */
 #define BODY_START ((apr_size_t)8192)
 
@@ -33,7 +37,6 @@ typedef struct http_handle {
 } http_handle;
 
 struct us_http_client {
-    apr_pool_t *pool;
     apr_thread_mutex_t *mutex; /* guards idle */
     http_handle *idle;         /* last in, first out: warm connections first */
     struct curl_slist *headers; /* read-only after creation */
@@ -101,7 +104,6 @@ us_http_client *us_http_client_create(apr_pool_t *pool,
     us_http_client *client = apr_pcalloc(pool, sizeof(*client));
     int i;
 
-    client->pool = pool;
     client->options.user_agent = apr_pstrdup(pool, options->user_agent);
     client->options.ca_file = apr_pstrdup(pool, options->ca_file);
     client->options.proxy = apr_pstrdup(pool, options->proxy);
@@ -246,7 +248,7 @@ static void handle_release(us_http_client *client, http_handle *handle,
 
 /*
  * Was nothing of the request sent?  libcurl stamps "pretransfer" when the
- * connection, TLS included, stands and the request is about to go out.
+ * first bytes of the request have gone out, over TLS included.
  */
 static int nothing_sent(CURL *curl)
 {

@@ -88,11 +88,11 @@ static const char *lex_string(const char **at, const char *end)
             len = 2; /* what follows the backslash is json-c's to see */
         }
         if (len > (apr_size_t)(end - p)) {
-            break;
+            return "a string has no end";
         }
         p += len;
     }
-    if (p >= end) {
+    if (p == end) {
         return "a string has no end";
     }
     *at = p + 1;
@@ -232,9 +232,9 @@ static apr_status_t free_root(void *data)
  * A tokener whose collecting buffer is large enough from the start: growing
  * it would leave copies of passwords behind in freed memory.
  */
-static json_tokener *tokener_create(apr_size_t len)
+static json_tokener *tokener_create(apr_size_t len, int depth)
 {
-    json_tokener *tokener = json_tokener_new_ex(US_JSON_MAX_DEPTH);
+    json_tokener *tokener = json_tokener_new_ex(depth);
 
     if (tokener != NULL) {
         json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
@@ -261,10 +261,10 @@ static void tokener_free(json_tokener *tokener)
 }
 
 /* Parse exactly one value of any type; NULL with the reason in *wrong. */
-static json_object *parse_value(const char *text, apr_size_t len,
+static json_object *parse_value(const char *text, apr_size_t len, int depth,
                                 const char **wrong)
 {
-    json_tokener *tokener = len < INT_MAX ? tokener_create(len) : NULL;
+    json_tokener *tokener = len < INT_MAX ? tokener_create(len, depth) : NULL;
     json_object *root;
     enum json_tokener_error error;
 
@@ -286,7 +286,7 @@ static json_object *parse_value(const char *text, apr_size_t len,
 }
 
 const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
-                          us_json **out)
+                          int depth, us_json **out)
 {
     const char *wrong = lex(text, len);
     us_json *doc;
@@ -298,7 +298,7 @@ const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
     doc->pool = pool;
     doc->text.text = text;
     doc->text.len = len;
-    doc->root = parse_value(text, len, &wrong);
+    doc->root = parse_value(text, len, depth, &wrong);
     apr_pool_cleanup_register(pool, doc, free_root, apr_pool_cleanup_null);
     if (wrong == NULL && !json_object_is_type(doc->root, json_type_object)) {
         wrong = "not a JSON object";
@@ -436,7 +436,7 @@ static int key_is(const char *key, apr_size_t len, const char *name)
     if (memchr(key, '\\', len) == NULL) {
         return strlen(name) == len - 2 && memcmp(key + 1, name, len - 2) == 0;
     }
-    decoded = parse_value(key, len, &wrong);
+    decoded = parse_value(key, len, 1, &wrong);
     same = json_object_is_type(decoded, json_type_string)
            && strcmp(json_object_get_string(decoded), name) == 0;
     json_object_put(decoded);
@@ -531,8 +531,9 @@ void us_json_out_raw(us_json_out *out, const char *name, const char *value)
 {
     const char *wrong;
 
-    json_object_object_add(out->root, name,
-                           parse_value(value, strlen(value), &wrong));
+    json_object_object_add(
+        out->root, name,
+        parse_value(value, strlen(value), US_JSON_ANSWER_DEPTH, &wrong));
 }
 
 void us_json_out_complaint(us_json_out *out, const char *name,

@@ -25,6 +25,10 @@
 #define RECONNECT_PAUSE apr_time_from_msec(50)
 #define REPEAT_PAUSE apr_time_from_msec(5)
 
+/* How often a statement may cost its connection before it is the suspect: one
+ * that crashes its backend must not crash it again and again. */
+#define LOSSES_MAX 3
+
 /* How one attempt at a statement ended. */
 typedef enum attempt {
     ATTEMPT_DONE,
@@ -36,25 +40,10 @@ typedef enum attempt {
 
 /* --- adopting and handing back --- */
 
-/* NOTICEs would go to stderr and so to the error log, values included. */
-static void swallow_notice(void *context, const PGresult *notice)
-{
-    (void)context;
-    (void)notice;
-}
-
-/* A function pointer cannot be kept in a void * by the C standard. */
-typedef union receiver_box {
-    PQnoticeReceiver function;
-    void *pointer;
-} receiver_box;
-
+/* apr_dbd_pgsql has set a notice receiver that keeps quiet: row values in
+ * NOTICEs do not reach the error log. */
 void us_pg_conn_adopt(us_pg_conn *conn)
 {
-    receiver_box box;
-
-    box.function = PQsetNoticeReceiver(conn->native, swallow_notice, NULL);
-    conn->receiver = box.pointer;
     PQsetnonblocking(conn->native, 1);
 }
 
@@ -80,7 +69,6 @@ static void spoil(PGconn *pg)
 void us_pg_conn_release(us_pg_conn *conn)
 {
     PGconn *pg = conn->native;
-    receiver_box box;
 
     if (PQtransactionStatus(pg) != PQTRANS_IDLE) {
         conn->spoiled = 1; /* busy, or not in a known state */
@@ -91,13 +79,11 @@ void us_pg_conn_release(us_pg_conn *conn)
     else {
         PQsetnonblocking(pg, 0);
     }
-    box.pointer = conn->receiver;
-    PQsetNoticeReceiver(pg, box.function, NULL);
 }
 
 /* --- waiting --- */
 
-/* Wait for events on the socket; 0 when the deadline passed. */
+/* Wait for events on the socket; 0 when the deadline passed, or poll failed. */
 static int wait_for(PGconn *pg, short events, apr_time_t deadline)
 {
     struct pollfd pollfd;
@@ -109,7 +95,7 @@ static int wait_for(PGconn *pg, short events, apr_time_t deadline)
         pollfd.revents = 0;
         ready = poll(&pollfd, 1, us_clock_poll_ms(deadline));
     } while (ready < 0 && errno == EINTR);
-    return ready != 0;
+    return ready > 0;
 }
 
 static int pause_until(apr_interval_time_t length, apr_time_t deadline)
@@ -126,7 +112,9 @@ static int pause_until(apr_interval_time_t length, apr_time_t deadline)
 /* One attempt; 1 when the connection stands. */
 static int reconnect_once(PGconn *pg, apr_time_t deadline)
 {
-    if (!PQresetStart(pg)) {
+    /* libpq's manual: begin as if PQresetPoll had asked for writing; called
+     * too early it never gets to the next address of several */
+    if (!PQresetStart(pg) || !wait_for(pg, POLLOUT, deadline)) {
         return 0;
     }
     for (;;) {
@@ -163,7 +151,6 @@ static int reconnect(us_pg_conn *conn, apr_time_t deadline)
             return 0;
         }
     }
-    us_pg_pool_fine(conn->owner);
     return 1;
 }
 
@@ -312,10 +299,32 @@ static const char *first_line(apr_pool_t *pool, const char *text)
     return apr_pstrmemdup(pool, text, strcspn(text, "\n"));
 }
 
+/* The connection is lost for the losses-th time: make it anew, or give up. */
+static int recover(us_pg_conn *conn, apr_pool_t *pool, apr_time_t deadline,
+                   int losses, us_pg_result *result)
+{
+    if (losses >= LOSSES_MAX) {
+        result->message = "each new connection is lost with this statement";
+    }
+    else if ((losses == 1 || pause_until(RECONNECT_PAUSE, deadline))
+             && reconnect(conn, deadline)) {
+        return 1;
+    }
+    else {
+        result->message = us_clock_now() < deadline
+                              ? first_line(pool, PQerrorMessage(conn->native))
+                              : "no new connection in time";
+    }
+    conn->spoiled = 1;
+    return 0;
+}
+
 us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
                         apr_time_t deadline, const char *sql, int count,
                         const char *const *params, us_pg_result *result)
 {
+    int losses = 0;
+
     for (;;) {
         attempt end;
 
@@ -343,10 +352,7 @@ us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
             }
             break;
         case ATTEMPT_LOST:
-            if (!reconnect(conn, deadline)) {
-                conn->spoiled = 1;
-                result->message
-                    = first_line(pool, PQerrorMessage(conn->native));
+            if (!recover(conn, pool, deadline, ++losses, result)) {
                 return US_PG_AWAY;
             }
             break;

@@ -23,12 +23,15 @@
 #include "us_log.h"
 #include "us_pg_conn.h"
 
+#include <ap_mpm.h>
 #include <http_main.h>
 
 #include <apr_atomic.h>
+#include <apr_hash.h>
 #include <apr_strings.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,8 +46,7 @@
 #define SETTINGS_KEY "usersync-dbd-settings"
 
 struct us_pg_pool {
-    apr_pool_t *pool; /* the child's */
-    const char *key;  /* mod_dbd's lines that are in force */
+    const char *key; /* mod_dbd's lines that are in force */
     server_rec *server;
     apr_interval_time_t patience;
     pthread_mutex_t mutex;
@@ -57,11 +59,13 @@ struct us_pg_pool {
     int inside;
     apr_time_t inside_since;
     apr_time_t next_try;            /* no connect before this time */
+    apr_time_t trouble_last;        /* the last failure of that time */
     apr_time_t trouble_since;       /* 0: connecting works */
     volatile apr_uint32_t troubled; /* trouble_since != 0, to be peeked at */
     ap_dbd_t **warm;                /* room for capacity each */
     int warm_count;
     ap_dbd_t **spoiled;
+    void *block; /* both lists, once DBDMax is known */
     int spoiled_count;
     us_pg_conn *lent;
     us_pg_pool *next;
@@ -69,6 +73,14 @@ struct us_pg_pool {
 
 /* Of this child; complete after child_init. */
 static us_pg_pool *pools;
+
+/* mod_dbd's configuration of a server -> its pool.  The pointer is compared
+ * only; an inherited one spares reading the configuration's tree again. */
+static apr_hash_t *pools_by_pointer;
+
+/* prefork: its SIGTERM handler ends the child within whatever it interrupts,
+ * so SIGTERM waits while mod_dbd holds its lock. */
+static int signals_matter;
 
 static APR_OPTIONAL_FN_TYPE(ap_dbd_open) *dbd_open;
 static APR_OPTIONAL_FN_TYPE(ap_dbd_close) *dbd_close;
@@ -129,24 +141,23 @@ static apr_status_t stop_pool(void *data)
     return APR_SUCCESS;
 }
 
-us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
-                           apr_interval_time_t patience)
+static apr_status_t free_block(void *data)
 {
-    const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
-    us_pg_pool *pg;
-    pthread_condattr_t attributes;
+    us_pg_pool *pg = data;
 
-    for (pg = pools; pg != NULL; pg = pg->next) {
-        if (strcmp(pg->key, key) == 0) {
-            pg->patience = patience > pg->patience ? patience : pg->patience;
-            return pg;
-        }
-    }
-    pg = apr_pcalloc(pchild, sizeof(*pg));
-    pg->pool = pchild;
+    free(pg->block);
+    return APR_SUCCESS;
+}
+
+static us_pg_pool *pool_create(apr_pool_t *pchild, server_rec *s,
+                               const char *key)
+{
+    us_pg_pool *pg = apr_pcalloc(pchild, sizeof(*pg));
+    pthread_condattr_t attributes;
+    int threaded = AP_MPMQ_NOT_SUPPORTED;
+
     pg->key = key;
     pg->server = s;
-    pg->patience = patience;
     pg->capacity = 1;
     pg->persistent = 1;
     pg->warm = apr_pcalloc(pchild, sizeof(*pg->warm));
@@ -156,12 +167,69 @@ us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&pg->changed, &attributes);
     pthread_condattr_destroy(&attributes);
+    ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded);
+    signals_matter = threaded == AP_MPMQ_NOT_SUPPORTED;
     dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
     dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
     pg->next = pools;
     pools = pg;
+    /* now: a request must not touch the child's pool */
+    apr_pool_cleanup_register(pchild, pg, free_block, apr_pool_cleanup_null);
     apr_pool_pre_cleanup_register(pchild, pg, stop_pool);
     return pg;
+}
+
+us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
+                           apr_interval_time_t patience)
+{
+    module *dbd = ap_find_linked_module("mod_dbd.c");
+    const void *pointer
+        = dbd != NULL ? ap_get_module_config(s->module_config, dbd) : NULL;
+    us_pg_pool *pg;
+
+    if (pools == NULL) {
+        pools_by_pointer = apr_hash_make(pchild);
+    }
+    pg = apr_hash_get(pools_by_pointer, &pointer, sizeof(pointer));
+    if (pg == NULL) {
+        const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
+
+        for (pg = pools; pg != NULL && strcmp(pg->key, key) != 0;
+             pg = pg->next) {
+        }
+        if (pg == NULL) {
+            pg = pool_create(pchild, s, key);
+        }
+        apr_hash_set(pools_by_pointer,
+                     apr_pmemdup(pchild, &pointer, sizeof(pointer)),
+                     sizeof(pointer), pg);
+    }
+    pg->patience = patience > pg->patience ? patience : pg->patience;
+    return pg;
+}
+
+/* --- prefork's signals --- */
+
+static void block_signals(int how)
+{
+    sigset_t endings;
+
+    if (signals_matter) {
+        sigemptyset(&endings);
+        sigaddset(&endings, SIGTERM);
+        sigaddset(&endings, SIGHUP);
+        pthread_sigmask(how, &endings, NULL);
+    }
+}
+
+static void hold_signals(void)
+{
+    block_signals(SIG_BLOCK);
+}
+
+static void let_signals(void)
+{
+    block_signals(SIG_UNBLOCK);
 }
 
 /* --- the state; call with the mutex held --- */
@@ -192,10 +260,21 @@ static apr_interval_time_t retry_pause(const us_pg_pool *pg, apr_time_t now)
 
 static void set_trouble(us_pg_pool *pg, apr_time_t since)
 {
+    pg->trouble_last = us_clock_now();
     if (pg->trouble_since == 0) {
         pg->trouble_since = since;
         apr_atomic_set32(&pg->troubled, 1);
     }
+}
+
+/*
+ * Trouble of long ago says nothing about now.  Under traffic a probe is made
+ * each second, so this is for a child that nobody asked for a while.
+ */
+static int is_stale(const us_pg_pool *pg, apr_time_t now)
+{
+    return pg->trouble_since != 0 && !pg->inside
+           && now - pg->trouble_last > pg->patience + PROBE_PAUSE;
 }
 
 static void clear_trouble(us_pg_pool *pg)
@@ -262,12 +341,6 @@ static void leave(us_pg_pool *pg)
     }
 }
 
-static apr_status_t free_block(void *block)
-{
-    free(block);
-    return APR_SUCCESS;
-}
-
 /* Take over DBDMax and DBDPersist from the first connection. */
 static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
 {
@@ -292,12 +365,14 @@ static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
         pg->warm = warm;
         pg->spoiled = warm + settings->nmax;
         pg->capacity = settings->nmax;
-        apr_pool_cleanup_register(pg->pool, warm, free_block,
-                                  apr_pool_cleanup_null);
+        pg->block = warm;
     }
 }
 
-/* Ask mod_dbd for a connection; the mutex is given up meanwhile. */
+/*
+ * Ask mod_dbd for a connection; the mutex is given up meanwhile.  Signals
+ * stay held when there is one, until it is among the lent.
+ */
 static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
 {
     ap_dbd_t *record;
@@ -305,6 +380,7 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     enter(pg);
     pg->out++;
     pthread_mutex_unlock(&pg->mutex);
+    hold_signals();
     record = dbd_open(pool, pg->server);
     pthread_mutex_lock(&pg->mutex);
     if (record == NULL) {
@@ -319,6 +395,9 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
         learn_settings(pg, record);
     }
     leave(pg);
+    if (record == NULL) {
+        let_signals();
+    }
     return record;
 }
 
@@ -346,8 +425,12 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
     pthread_mutex_lock(&pg->mutex);
     for (;;) {
         apr_time_t now = us_clock_now();
-        int away = is_away(pg, now);
+        int away;
 
+        if (is_stale(pg, now)) {
+            clear_trouble(pg);
+        }
+        away = is_away(pg, now);
         if (now >= deadline) {
             break; /* a connection without time for a statement is no use */
         }
@@ -370,6 +453,9 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
     if (record == NULL && !pg->inside) {
         enter(pg);
         leave(pg); /* a signal or a warm one meant for us goes on */
+    }
+    else if (record == NULL && pg->warm_count > 0) {
+        pthread_cond_signal(&pg->changed);
     }
     pthread_mutex_unlock(&pg->mutex);
     return record;
@@ -456,6 +542,7 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
     }
     pg->lent = conn;
     pthread_mutex_unlock(&pg->mutex);
+    let_signals();
     if (strcmp(apr_dbd_name(record->driver), "pgsql") != 0) {
         *cause = apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
                               apr_dbd_name(record->driver));
@@ -476,6 +563,7 @@ void us_pg_return(us_pg_conn *conn)
     if (conn->native != NULL) {
         us_pg_conn_release(conn);
     }
+    hold_signals();
     pthread_mutex_lock(&pg->mutex);
     *conn->link = conn->next;
     if (conn->next != NULL) {
@@ -483,4 +571,5 @@ void us_pg_return(us_pg_conn *conn)
     }
     give_back(pg, conn->record, conn->spoiled);
     pthread_mutex_unlock(&pg->mutex);
+    let_signals();
 }

@@ -140,7 +140,8 @@ us_outcome us_request_parse(us_call *call, us_request_kind kind,
                             us_credentials *credentials)
 {
     us_json *doc = NULL;
-    const char *wrong = us_json_parse(call->pool, body, len, &doc);
+    const char *wrong
+        = us_json_parse(call->pool, body, len, US_JSON_REQUEST_DEPTH, &doc);
 
     memset(credentials, 0, sizeof(*credentials));
     if (wrong != NULL) {
@@ -196,7 +197,7 @@ static us_outcome read_failure(us_call *call, apr_status_t rv)
     case HTTP_REQUEST_TIME_OUT:
         return US_BODY_TIMEOUT;
     case AP_FILTER_ERROR:
-        return US_CLIENT_GONE; /* a filter has answered already */
+        return US_ANSWERED_ALREADY;
     default:
         break;
     }
@@ -281,8 +282,13 @@ us_outcome us_request_read(request_rec *r, us_call *call, us_request_kind kind,
         return US_UNSUPPORTED_MEDIA;
     }
     /* httpd has checked its form; a chunked body is counted as it comes */
-    if (length != NULL && apr_strtoi64(length, NULL, 10) > (apr_int64_t)max) {
-        return US_BODY_TOO_LARGE;
+    if (length != NULL) {
+        apr_int64_t announced = apr_strtoi64(length, NULL, 10);
+
+        if (announced > (apr_int64_t)max) {
+            return US_BODY_TOO_LARGE;
+        }
+        max = announced > 0 ? (apr_size_t)announced : 1;
     }
     buffer = apr_palloc(r->pool, max);
     us_secret_wipe_with(r->pool, buffer, max);

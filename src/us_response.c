@@ -85,7 +85,7 @@ static const struct outcome_row {
      "Another user in the user database has the same address."},
     {US_NOT_CONFIGURED, 500, APLOG_ERR, 0, QUIET, "not_configured",
      "This server is not set up for sign-in."},
-    {US_CLIENT_GONE, 0, APLOG_DEBUG, 0, 0, "client_gone", ""},
+    {US_ANSWERED_ALREADY, 0, APLOG_DEBUG, 0, 0, "answered_already", ""},
 };
 
 const char *us_response_request_id(request_rec *r)
@@ -203,6 +203,9 @@ static void set_headers(request_rec *r, const us_call *call,
 {
     int seconds = retry_after(row, call);
 
+    /* httpd cuts any 200 to what was asked for: a session is whole or none */
+    apr_table_unset(r->headers_in, "Range");
+    apr_table_unset(r->headers_in, "Request-Range");
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     apr_table_setn(r->headers_out, "X-Content-Type-Options", "nosniff");
     apr_table_setn(r->headers_out, "X-Request-Id", call->log.request_id);
@@ -309,7 +312,7 @@ int us_response_send(request_rec *r, us_call *call, us_outcome outcome,
 
     set_notes(r, call, code, identity);
     log_line(r, call, row, code, identity);
-    if (outcome == US_CLIENT_GONE) {
+    if (outcome == US_ANSWERED_ALREADY) {
         return AP_FILTER_ERROR;
     }
     set_headers(r, call, row);

@@ -388,7 +388,8 @@ static us_outcome check_and_create(visit *v)
 
 /*
  * An invented id: take the same steps as for a real one, so that a failure
- * of the store does not tell who has an account, and write nothing.
+ * of the store does not tell who has an account, and write nothing.  (A
+ * statement-level trigger runs, as for any INSERT that finds no row.)
  */
 static us_outcome pretend(visit *v)
 {

@@ -22,7 +22,7 @@ static const char table_sql[]
       "   AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7),"
       " (SELECT pg_catalog.string_agg(rulename::text, ', ')"
       "   FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid"
-      "   AND ev_type IN ('2', '3'))"
+      "   AND ev_type IN ('2', '3') AND ev_enabled <> 'D')"
       " FROM pg_catalog.pg_class c"
       " WHERE c.oid = pg_catalog.to_regclass($1)";
 
@@ -34,6 +34,7 @@ static const char columns_sql[]
       "   AND a.attgenerated = '',"
       " pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),"
       " pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT'),"
+      " pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE'),"
       " EXISTS (SELECT 1 FROM pg_catalog.pg_index i"
       "   WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid"
       "   AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
@@ -52,7 +53,16 @@ static const char columns_sql[]
       " AND a.attnum > 0 AND NOT a.attisdropped";
 
 /* Columns of columns_sql. */
-enum { NAME, TYPE, TYPMOD, MUST_BE_FILLED, MAY_SELECT, MAY_INSERT, UNIQUE };
+enum {
+    NAME,
+    TYPE,
+    TYPMOD,
+    MUST_BE_FILLED,
+    MAY_SELECT,
+    MAY_INSERT,
+    MAY_UPDATE,
+    UNIQUE
+};
 
 static int is_true(const char *cell)
 {
@@ -83,6 +93,15 @@ static void insert_problem(us_store_verdict *verdict, const char *text)
     if (verdict->insert_problem == NULL) {
         verdict->insert_problem = text;
     }
+}
+
+static void add_warning(apr_pool_t *pool, us_store_verdict *verdict,
+                        const char *text)
+{
+    verdict->warning
+        = verdict->warning == NULL
+              ? text
+              : apr_pstrcat(pool, verdict->warning, "; ", text, NULL);
 }
 
 /* uuid, text, or varchar that holds a UUID's text. */
@@ -158,12 +177,23 @@ static void check_column(apr_pool_t *pool, const char *table,
                                     column->quoted, table, column->quoted,
                                     table));
     }
+    if (column->field == US_FIELD_EMAIL
+        && !is_true(US_PG_CELL(rows, row, MAY_UPDATE))) {
+        add_warning(pool, verdict,
+                    apr_psprintf(pool,
+                                 "no permission to update column %s of %s, "
+                                 "so it cannot follow Supabase: GRANT UPDATE "
+                                 "(%s) ON %s",
+                                 column->quoted, table, column->quoted,
+                                 table));
+    }
     if (column->field == US_FIELD_ID) {
         check_id(pool, table, column, rows, row, verdict);
     }
 }
 
-/* A column that must have a value and that nobody gives one. */
+/* A column that must have a value and that nobody gives one; a BEFORE INSERT
+ * trigger may, which only an insert can tell. */
 static void check_unfilled(apr_pool_t *pool, const char *table,
                            const apr_array_header_t *columns,
                            const us_pg_result *rows, us_store_verdict *verdict)
@@ -171,7 +201,7 @@ static void check_unfilled(apr_pool_t *pool, const char *table,
     int row;
     int i;
 
-    for (row = 0; row < rows->rows; row++) {
+    for (row = 0; row < rows->rows && !verdict->has_triggers; row++) {
         const char *name = US_PG_CELL(rows, row, NAME);
         int filled = 0;
 
@@ -215,17 +245,20 @@ static void check_table(apr_pool_t *pool, const char *table,
                                     table, rules));
     }
     if (triggers != NULL || is_true(US_PG_CELL(found, 0, 1))) {
-        verdict->warning = apr_psprintf(
-            pool,
-            "table %s has %s%s%s%s: a row that is suppressed there "
-            "refuses its user",
-            table,
-            is_true(US_PG_CELL(found, 0, 1)) ? "row-level security" : "",
-            is_true(US_PG_CELL(found, 0, 1)) && triggers != NULL ? " and "
-                                                                 : "",
-            triggers != NULL ? "BEFORE INSERT triggers " : "",
-            triggers != NULL ? triggers : "");
+        add_warning(
+            pool, verdict,
+            apr_psprintf(
+                pool,
+                "table %s has %s%s%s%s: a row that is suppressed there "
+                "refuses its user",
+                table,
+                is_true(US_PG_CELL(found, 0, 1)) ? "row-level security" : "",
+                is_true(US_PG_CELL(found, 0, 1)) && triggers != NULL ? " and "
+                                                                     : "",
+                triggers != NULL ? "BEFORE INSERT triggers " : "",
+                triggers != NULL ? triggers : ""));
     }
+    verdict->has_triggers = triggers != NULL;
 }
 
 /* The role may not even look into the schema of "schema"."table". */

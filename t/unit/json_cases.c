@@ -270,6 +270,17 @@ const json_case json_refused[] = {
     S("\xF4\x90\x80\x80"),
     S("\xF5\x80\x80\x80"),
     S("\xF7\xBF\xBF\xBF"),
+    /* the last bytes of a sequence: one below and one above what they may be */
+    S("\xC2\x7F"),
+    S("\xC2\xC0"),
+    S("\xE1\x7F\x80"),
+    S("\xE1\xC0\x80"),
+    S("\xE1\x80\x7F"),
+    S("\xE1\x80\xC0"),
+    S("\xF1\xC0\x80\x80"),
+    S("\xF1\x80\xC0\x80"),
+    S("\xF1\x80\x80\x7F"),
+    S("\xF1\x80\x80\xC0"),
     /* cut off, by the end of the string and by the next character */
     S("\xC3"),
     S("\xC3x"),

@@ -39,6 +39,12 @@ __attribute__((format(printf, 2, 3))) static inline int ok(int good,
     return good != 0;
 }
 
+/* A string that may be NULL, for printing. */
+static inline const char *shown(const char *text)
+{
+    return text != NULL ? text : "NULL";
+}
+
 /* Two strings; NULL equals NULL only. */
 __attribute__((format(printf, 3, 4))) static inline int is_str(
     const char *got, const char *want, const char *name, ...)
@@ -51,8 +57,8 @@ __attribute__((format(printf, 3, 4))) static inline int is_str(
     tap_report(same, name, args);
     va_end(args);
     if (!same) {
-        (void)printf("#      got: %s\n# expected: %s\n",
-                     got != NULL ? got : "NULL", want != NULL ? want : "NULL");
+        (void)printf("#      got: %s\n# expected: %s\n", shown(got),
+                     shown(want));
     }
     return same;
 }

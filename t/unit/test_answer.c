@@ -195,11 +195,17 @@ static void test_transport(void)
         is_int(judge(US_SIGNUP, &answer), results[i].signup, "sign-up: %s",
                results[i].name);
         ok(call.cause != NULL && strstr(call.cause, "it rained") != NULL,
-           "the log says why: %s", call.cause);
+           "the log says why: %s", shown(call.cause));
         ok(identity.id == NULL && !identity.proven && identity.session == NULL,
            "and there is no user");
+        ok((strstr(call.cause, "UserSyncRegisterTimeout") != NULL)
+               == (results[i].result == US_HTTP_TIMEOUT),
+           "and which directive ended the wait, if one did");
         is_int(judge(US_LOGIN, &answer), results[i].login, "login: %s",
                results[i].name);
+        ok((strstr(call.cause, "UserSyncTimeout") != NULL)
+               == (results[i].result == US_HTTP_TIMEOUT),
+           "and its directive");
     }
 }
 
@@ -490,22 +496,6 @@ static void test_errors(void)
     }
 }
 
-static void test_causes(void)
-{
-    judge_text(US_LOGIN, 401, "{}");
-    ok(strstr(call.cause, "UserSyncSupabaseKey") != NULL,
-       "a refused key names the directive: %s", call.cause);
-    judge_text(US_LOGIN, 404, "page not found");
-    ok(strstr(call.cause, "UserSyncSupabaseURL") != NULL, "nothing there: %s",
-       call.cause);
-    judge_text(US_LOGIN, 540, "");
-    ok(strstr(call.cause, "paused") != NULL, "a paused project: %s",
-       call.cause);
-    judge_text(US_LOGIN, 200, "<html>");
-    ok(strstr(call.cause, "UserSyncSupabaseURL") != NULL, "no JSON: %s",
-       call.cause);
-}
-
 int main(int argc, const char *const *argv)
 {
     const char *directory = fixtures_directory(argc, argv);
@@ -521,7 +511,6 @@ int main(int argc, const char *const *argv)
     test_values();
     test_no_copies();
     test_errors();
-    test_causes();
     apr_pool_destroy(pool);
     apr_terminate();
     return done();

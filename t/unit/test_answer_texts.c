@@ -207,6 +207,47 @@ static void test_no_wait(void)
            "a Retry-After with another error is not ours");
 }
 
+/* --- causes, for the log --- */
+
+/* What the line must speak of, or must not. */
+static const struct {
+    long status;
+    const char *body;
+    const char *word;
+    int there;
+} causes[] = {
+    {401, "{}", "UserSyncSupabaseKey", 1},
+    {401, "{}", "status 401", 1},
+    {403, "{}", "UserSyncSupabaseKey", 1},
+    {404, "404 page not found", "check UserSyncSupabaseURL", 1},
+    {301, "<html>", "check UserSyncSupabaseURL", 1},
+    {308, "", "check UserSyncSupabaseURL", 1},
+    {400, "<html>", "UserSync", 0},
+    {500, "<html>", "UserSync", 0},
+    {500, "<html>", "answered 500", 1},
+    {400, "{\"code\":\"bad_json\"}", "with code bad_json", 1},
+    {400, "{\"code\":\"bad_json\",\"message\":\"secret\"}", "secret", 0},
+    {402, "{}", "paused", 1},
+    {540, "", "paused", 1},
+    {200, "<html>", "check UserSyncSupabaseURL", 1},
+    {200, "<html>secret", "secret", 0},
+    {200, "{}", "without a user: check UserSyncSupabaseURL", 1},
+    {200, "{\"message\":\"secret\"}", "secret", 0},
+};
+
+static void test_causes(void)
+{
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+        judge(US_LOGIN, causes[i].status, NULL, causes[i].body);
+        ok((strstr(shown(call.cause), causes[i].word) != NULL)
+               == causes[i].there,
+           "%s: %s", causes[i].there ? causes[i].word : "nothing else",
+           shown(call.cause));
+    }
+}
+
 int main(void)
 {
     apr_initialize();
@@ -217,6 +258,7 @@ int main(void)
     test_waits();
     test_wait_until();
     test_no_wait();
+    test_causes();
     apr_pool_destroy(pool);
     apr_terminate();
     return done();

@@ -45,7 +45,7 @@ static int is_taken(const char *text, apr_size_t len)
 
     memcpy(copy, text, len);
     apr_pool_create(&own, pool);
-    wrong = us_json_parse(own, copy, len, &doc);
+    wrong = us_json_parse(own, copy, len, US_JSON_ANSWER_DEPTH, &doc);
     contract = (wrong == NULL) == (doc != NULL);
     apr_pool_destroy(own);
     free(copy);
@@ -139,8 +139,8 @@ static char *nested(apr_size_t depth, char inner)
 
 static void test_depth(void)
 {
-    char *fits = nested(US_JSON_MAX_DEPTH - 1, '1');
-    char *deep = nested(US_JSON_MAX_DEPTH + 1, '1');
+    char *fits = nested(US_JSON_ANSWER_DEPTH - 1, '1');
+    char *deep = nested(US_JSON_ANSWER_DEPTH + 1, '1');
     char *abyss = nested(100000, '1');
 
     ok(is_taken(fits, strlen(fits)), "takes nesting below the limit");
@@ -153,7 +153,8 @@ static void test_depth(void)
 static us_json *parse(const char *text)
 {
     us_json *doc = NULL;
-    const char *wrong = us_json_parse(pool, text, strlen(text), &doc);
+    const char *wrong
+        = us_json_parse(pool, text, strlen(text), US_JSON_ANSWER_DEPTH, &doc);
 
     if (wrong != NULL) {
         ok(0, "%s: %s", text, wrong);
@@ -338,7 +339,7 @@ static void test_slices(void)
         us_json_slice slice = us_json_raw(doc, path);
 
         is_str(slice_text(slice), slices[i].slice, "%s of %s", slices[i].first,
-               readable(slices[i].text, 40));
+               readable(slices[i].text, strlen(slices[i].text)));
         /* json-c's idea of the member and ours must be the same */
         ok((us_json_type_of(doc, path) == US_JSON_NONE)
                == (slice.text == NULL
@@ -382,7 +383,7 @@ static void test_wiping(void)
         apr_pool_create(&own, pool);
         doc = NULL;
         spy_on(SECRET);
-        us_json_parse(own, text, strlen(text), &doc);
+        us_json_parse(own, text, strlen(text), US_JSON_ANSWER_DEPTH, &doc);
         is_int(spy_leaks(), 0, "the parser's buffer is wiped: %s", text);
         is_int(spy_growths(), 0, "and never moved");
         us_json_free(doc);
@@ -393,22 +394,27 @@ static void test_wiping(void)
     }
     apr_pool_create(&own, pool);
     spy_on(SECRET);
-    us_json_parse(own, with_secret[0], strlen(with_secret[0]), &doc);
+    us_json_parse(own, with_secret[0], strlen(with_secret[0]),
+                  US_JSON_ANSWER_DEPTH, &doc);
     apr_pool_destroy(own);
     ok(spy_leaks() == 0 && spy_releases() == 2,
        "a pool that goes wipes and frees its documents");
 }
 
-/* The text is refused, yet what was read before is in memory. */
+/* The text is refused, yet what was read before is in memory: in the parser
+ * only, or in a tree of its own that must go too. */
 static void test_wiping_after_refusal(void)
 {
-    static const char *const texts[] = {
-        "{\"password\":\"" SECRET "\",}",
-        "{\"password\":\"" SECRET "\"",
-        "{\"a\":[{\"password\":\"" SECRET "\"},}",
-        "{\"password\":\"" SECRET "\\x\"}",
-        "[\"" SECRET "\"]",
-        "\"" SECRET "\"",
+    static const struct {
+        const char *text;
+        int releases;
+    } texts[] = {
+        {"{\"password\":\"" SECRET "\",}", 1},
+        {"{\"password\":\"" SECRET "\"", 1},
+        {"{\"a\":[{\"password\":\"" SECRET "\"},}", 1},
+        {"{\"password\":\"" SECRET "\\x\"}", 1},
+        {"[\"" SECRET "\"]", 2},
+        {"\"" SECRET "\"", 2},
     };
     apr_size_t i;
 
@@ -417,10 +423,12 @@ static void test_wiping_after_refusal(void)
         const char *wrong;
 
         spy_on(SECRET);
-        wrong = us_json_parse(pool, texts[i], strlen(texts[i]), &doc);
+        wrong = us_json_parse(pool, texts[i].text, strlen(texts[i].text),
+                              US_JSON_ANSWER_DEPTH, &doc);
         ok(wrong != NULL && strstr(wrong, SECRET) == NULL && doc == NULL,
-           "refused, and the reason does not quote: %s", texts[i]);
-        ok(spy_leaks() == 0 && spy_releases() > 0, "nothing of it is left");
+           "refused, and the reason does not quote: %s", texts[i].text);
+        is_int(spy_leaks(), 0, "nothing of it is left");
+        is_int(spy_releases(), texts[i].releases, "and all is freed at once");
     }
 }
 
@@ -444,9 +452,13 @@ static void test_quote(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(quoted) / sizeof(quoted[0]); i++) {
-        const char *literal = us_json_quote(pool, quoted[i].text);
-        us_json *doc = parse(apr_pstrcat(pool, "{\"v\":", literal, "}", NULL));
+        const char *literal;
+        us_json *doc;
 
+        spy_on("never");
+        literal = us_json_quote(pool, quoted[i].text);
+        is_int(spy_releases(), 1, "what it takes to write is freed");
+        doc = parse(apr_pstrcat(pool, "{\"v\":", literal, "}", NULL));
         is_str(literal, quoted[i].literal, "writes %s", quoted[i].literal);
         is_str(us_json_string(doc, US_JSON_PATH("v"), NULL), quoted[i].text,
                "and reads it back");

@@ -217,7 +217,7 @@ static void check_bad(us_request_kind kind, apr_size_t i)
     is_str(complaints(&call), bad[i].said, "the complaints");
     ok(call.cause != NULL
            && strncmp(bad[i].said, call.cause, strlen(call.cause)) == 0,
-       "the log names the first: %s", call.cause);
+       "the log names the first: %s", shown(call.cause));
 }
 
 static void test_bad(void)
@@ -259,7 +259,7 @@ static void test_no_json(void)
                apr_pescape_echo(pool, bodies[i], 0));
         said = complaints(&call);
         ok(strncmp(said, " is no JSON object: ", 20) == 0,
-           "one complaint about the whole:%s", said);
+           "one complaint about the whole:%s", shown(said));
         ok(strstr(said, "secret") == NULL
                && strstr(call.cause, "secret") == NULL,
            "which does not quote it");
@@ -505,7 +505,7 @@ static void test_read_failures(void)
         {APR_ENOSPC, US_BODY_TOO_LARGE, "LimitRequestBody"},
         {APR_TIMEUP, US_BODY_TIMEOUT, "a time-out"},
         {APR_ETIMEDOUT, US_BODY_TIMEOUT, "a time-out of the socket"},
-        {AP_FILTER_ERROR, US_CLIENT_GONE, "a filter that has answered"},
+        {AP_FILTER_ERROR, US_ANSWERED_ALREADY, "a filter that has answered"},
         {APR_EOF, US_INVALID_REQUEST, "an early end"},
         {APR_INCOMPLETE, US_INVALID_REQUEST, "an incomplete chunk"},
         {APR_EGENERAL, US_INVALID_REQUEST, "anything else"},
@@ -521,9 +521,26 @@ static void test_read_failures(void)
         ok(fake->call.cause != NULL
                && (cases[i].outcome != US_INVALID_REQUEST
                    || fake->call.fields != NULL),
-           "with a cause: %s", fake->call.cause);
+           "with a cause: %s", shown(fake->call.cause));
         apr_pool_destroy(fake->r.pool);
     }
+}
+
+/* The brigade comes, but what is in it cannot be had. */
+static void test_unreadable_bucket(void)
+{
+    fake_request *fake = make_request("application/json");
+    stub_read body = piece(fake, NULL, 1);
+    apr_file_t *file = NULL;
+
+    apr_file_open(&file, "/dev/null", APR_WRITE, APR_OS_DEFAULT, fake->r.pool);
+    APR_BRIGADE_INSERT_HEAD(
+        body.brigade,
+        apr_bucket_pipe_create(file, fake->connection.bucket_alloc));
+    is_int(read_it(fake, &body, 1), US_INVALID_REQUEST, "an unreadable piece");
+    ok(strstr(shown(fake->call.cause), "cannot be read") != NULL,
+       "with its cause: %s", shown(fake->call.cause));
+    apr_pool_destroy(fake->r.pool);
 }
 
 static void test_body_is_wiped(void)
@@ -556,6 +573,7 @@ int main(void)
     test_pieces();
     test_sizes();
     test_read_failures();
+    test_unreadable_bucket();
     test_body_is_wiped();
     apr_pool_destroy(pool);
     apr_terminate();

@@ -53,7 +53,7 @@ static us_secret *check_load(const char *spec, const char *value,
 
     if (value == NULL) {
         ok(wrong != NULL && secret == NULL, "%s: refused (%s)", name,
-           wrong != NULL ? wrong : "");
+           shown(wrong));
         return NULL;
     }
     is_str(wrong, NULL, "%s: taken", name);
@@ -221,7 +221,7 @@ static void test_file_paths(void)
     wrong = us_secret_load(pool, pool, "file:missing.key", &secret);
     ok(strstr(wrong, "/proc/self/fd/missing.key") != NULL
            && strstr(wrong, "No such file") != NULL,
-       "the message names the file and the reason: %s", wrong);
+       "the message names the file and the reason: %s", shown(wrong));
 }
 
 static void test_exposed(void)
@@ -291,8 +291,7 @@ static void test_messages(void)
         const char *wrong = us_secret_load(pool, pool, specs[i], &secret);
 
         ok(wrong == NULL || strstr(wrong, "SECRET") == NULL,
-           "the message does not quote the key: %s",
-           wrong != NULL ? wrong : "taken");
+           "the message does not quote the key: %s", shown(wrong));
     }
 }
 

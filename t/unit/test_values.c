@@ -23,7 +23,7 @@ static void check_message(const char *wrong, const char *arg)
     ok(wrong != NULL && strstr(wrong, quoted) != NULL
            && strncmp(wrong, "takes ", 6) == 0,
        "and the message names it: %s",
-       apr_pescape_echo(pool, wrong != NULL ? wrong : "none", 0));
+       apr_pescape_echo(pool, shown(wrong), 0));
 }
 
 /* --- durations --- */
@@ -114,7 +114,7 @@ static void test_duration_bounds(void)
         = us_value_duration(pool, "1h", 1500 * MSEC, 60 * SEC, &value);
 
     ok(wrong != NULL && strstr(wrong, "from 1500ms to 60s") != NULL,
-       "the message tells the bounds: %s", wrong);
+       "the message tells the bounds: %s", shown(wrong));
     us_value_duration(pool, "1h", 0, 3600 * SEC, &value);
     is_int(value, 3600 * SEC, "an hour where it is allowed");
     us_value_duration(pool, "0", 0, SEC, &value);
