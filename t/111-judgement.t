@@ -82,11 +82,30 @@ subtest 'a code that is none' => sub {
 subtest 'a code that nobody knows' => sub {
     for my $path (@routes) {
         problem_ok answered($path, $_, { code => 'brand_new_code' }), 400,
-            'brand_new_code', "$path: $_" for 400, 401, 403, 404, 409, 422;
+            'brand_new_code', "$path: $_" for 400, 403, 404, 409, 422;
         problem_ok answered($path, 429, { code => 'over_new_limit' }), 429,
             'over_new_limit', "$path: 429", retry_after => [48, 72];
         bad_ok $path, answered($path, $_, { code => 'brand_new_code' }), $_
             for 500, 502, 503;
+    }
+};
+
+# With 401, 402 and 540 a gateway speaks of our key or our project; so does
+# any word that is none of GoTrue's kind. GoTrue's own header settles it.
+subtest 'words of a gateway' => sub {
+    for my $path (@routes) {
+        problem_ok answered($path, @$_), 502, 'upstream_rejected_key',
+            "$path: $_->[0]"
+            for [401, { code => 'brand_new_code' }],
+            [401, { error => 'Unauthorized' }], [401, { code => '401' }],
+            [403, { error => 'Forbidden' }];
+        problem_ok answered($path, @$_), 503, 'upstream_unavailable',
+            "$path: $_->[0]", retry_after => [4, 6]
+            for [402, { error => 'payment_required' }],
+            [540, { code => 'PROJECT_PAUSED' }];
+        problem_ok answered($path, 401, { code => 'brand_new_code' },
+            'x-sb-error-code' => 'brand_new_code'), 400,
+            'brand_new_code', "$path: 401 by GoTrue";
     }
 };
 

@@ -44,7 +44,8 @@ subtest 'register with auto-confirm' => sub {
 
 subtest 'register with a pending confirmation' => sub {
     autoconfirm(0);
-    my %who = (email => 'pending@people.example', password => 'to be confirmed');
+    my %who = (email => 'pending@people.example',
+        password => 'to be confirmed');
     my $before = rows_in('app', 'users');
     my $pending = post('/auth/register', {%who});
     is $pending->{status}, 200, 'registered' or diag show($pending);
@@ -87,10 +88,8 @@ subtest 'register an address that has an account' => sub {
     is row_of($fake->{json}{user_id}), undef, 'no row for the invented id';
     is row_of($known->{id}), undef, 'none for the account either';
     is rows_in('app', 'users'), $before + 1, 'nothing but the new user\'s row';
-    is_deeply [map { sub { join ',', sort grep { !/^date$/ }
-        keys %{ $_[0]{headers} } }->($_) } $fake],
-        [join ',', sort grep { !/^date$/ } keys %{ $pending->{headers} }],
-        'the headers tell nothing';
+    is_deeply [sort keys %{ $fake->{headers} }],
+        [sort keys %{ $pending->{headers} }], 'the headers tell nothing';
     is length $fake->{body}, length $pending->{body}, 'nor does the length';
 };
 

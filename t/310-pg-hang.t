@@ -66,10 +66,18 @@ subtest 'one frozen backend' => sub {
     my ($replaced) = grep { $_ != $frozen } $pg->backends('app');
     ok $replaced, 'on a new connection';
     $pg->cont($frozen);
-    ok wait_until { "@{[$pg->backends('app')]}" eq ($replaced || '') } 10,
+    ok +(wait_until { "@{[$pg->backends('app')]}" eq ($replaced || '') } 10),
         'the old one is gone once it thaws';
     is tally(map { login($httpd) } 1 .. 3), '3 x 200', 'all is well';
     is_deeply [$pg->backends('app')], [$replaced], 'on that connection';
+
+    # a late answer must not find anybody: the connection is cut at once
+    $pg->stop_backend($replaced);
+    is login($httpd)->{status}, 503, 'frozen again';
+    $pg->cont($replaced);
+    ok +(wait_until { !$pg->backends('app') } 10),
+        'thawed before anybody asks: gone nevertheless';
+    is login($httpd)->{status}, 200, 'the next one has a new connection';
 };
 
 my $httpd = httpd_with(WORKERS);
@@ -89,7 +97,7 @@ subtest 'all backends frozen' => sub {
     cmp_ok slowest(@responses), '<', DEADLINE, 'and none waits';
     $pg->cont(@frozen);
     my %old = map { $_ => 1 } @frozen;
-    ok wait_until { !grep { $old{$_} } $pg->backends('app') } 10,
+    ok +(wait_until { !grep { $old{$_} } $pg->backends('app') } 10),
         'the old ones are gone once they thaw';
     serves($httpd, WORKERS, 2, 'all is well');
 };

@@ -49,6 +49,15 @@ subtest 'DBDMax 2 and 16 at once' => sub {
         unless $prefork;
 };
 
+subtest 'DBDMax enough for all' => sub {
+    my $httpd = httpd_with()->start;
+    no_rows($pg);
+    slow_inserts($pg, 0.5);
+    my @responses = logins($httpd, WORKERS);
+    is tally(@responses), WORKERS . ' x 200', 'all served';
+    within(0.5, 'nobody waits for the statement of another', @responses);
+};
+
 subtest 'PostgreSQL dies while others queue for it' => sub {
     my $httpd = httpd_with(DBDMax => 2)->start;
     no_rows($pg);
@@ -118,7 +127,7 @@ subtest 'other settings' => sub {
         serves($httpd, WORKERS, 2, "$name $value again");
         $pg->terminate_backends('app');
         serves($httpd, WORKERS, 2, "$name $value, connections killed");
-        ok wait_until { !$pg->backends('app') } 5,
+        ok +(wait_until { !$pg->backends('app') } 5),
             'nothing is kept' if $name eq 'DBDPersist';
         $pg->stop;
         my $failed = login($httpd);

@@ -46,10 +46,32 @@ subtest 'stop' => sub {
         look();
         cmp_ok $httpd->stop, '<', 20, "stopped, round $round";
         $load->stop;
-        ok wait_until { !$pg->backends('app') } 10, 'no connection is left';
+        ok +(wait_until { !$pg->backends('app') } 10), 'no connection is left';
         $httpd->start if $round < 4;
     }
     is_deeply [grep { kill 0, $_ } keys %pids], [], 'all children are gone';
+};
+
+# mod_dbd connects while it holds its pool's lock, for two seconds at the most.
+subtest 'stop while threads are connecting' => sub {
+    my $socket = $pg->host . '/.s.PGSQL.' . $pg->port;
+    my $connected = sub {
+        return scalar(() = slurp('/proc/net/unix') =~ /\Q$socket\E$/mg);
+    };
+    my $hanging = outage_lines(own_httpd($pg, workers => WORKERS,
+        set => { UserSyncStoreTimeout => '1s' }));
+    $hanging->allow_log(qr/AH00045: .*sending a SIGTERM/);
+    $hanging->start;
+    $pg->stop_postmaster;
+    my $before = $connected->();
+    my $load = start_load($hanging, 500, clients => 12);
+    my $pools = mpm() eq 'prefork' ? 12 : 1;
+    wait_until { $connected->() >= $before + $pools } 10, 'connects';
+    my $took = $hanging->stop;
+    note sprintf 'stopped after %.3f s', $took;
+    # 1 s + connect_timeout; httpd kills what is still there after 10 s
+    cmp_ok $took, '<', 6, 'stopped as soon as they have given up';
+    $load->stop;
 };
 
 done_testing;

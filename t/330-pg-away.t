@@ -120,15 +120,9 @@ SQL
     is tally(@responses), WORKERS . ' x 503 store_unavailable',
         'backends frozen: their logins fail';
     within(DEADLINE, 'backends frozen: in time', @responses);
-    wait_until {
-        tally(@responses = logins($httpd, WORKERS)) eq WORKERS . ' x 200'
-    } 5;
-    is tally(@responses), WORKERS . ' x 200', 'backends frozen: replaced';
-    cmp_ok slowest(@responses), '<', DEADLINE, 'and nobody waits';
     $pg->cont(@frozen);
-    my %old = map { $_ => 1 } @frozen;
-    ok wait_until { !grep { $old{$_} } $pg->backends('app') } 10,
-        'the old ones are gone once they thaw';
+    ok +(wait_until { !$pg->backends('app') } 10),
+        'backends frozen: their connections are cut at once';
     serves($httpd, WORKERS, 2, 'all is well');
 };
 

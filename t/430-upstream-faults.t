@@ -5,19 +5,10 @@
 use UserSync::Background;
 use UserSync::Test;
 
-my ($LOGIN, $REGISTER, $CONNECT, $SLACK) = (0.8, 0.9, 0.4, 2);
-
-# <IfDirective>: a breaker would answer in Supabase's stead
-my $httpd = UserSync::Httpd->new(children => mpm() eq 'prefork' ? 4 : 1,
-    config => module_config(
-        UserSyncTimeout => '800ms', UserSyncRegisterTimeout => '900ms',
-        UserSyncConnectTimeout => '400ms') . <<'CONF')->start;
-<IfDirective UserSyncCircuitBreaker>
-    UserSyncCircuitBreaker Off
-</IfDirective>
-CONF
+my ($LOGIN, $REGISTER, $SLACK) = (0.6, 0.7, 2);
 
 double->add_user(email => 'ada@example.com', password => 'correct horse');
+my $httpd; # with a vhost for each fault: none holds another one's lines back
 my $number = 0;
 
 sub body { return { email => $_[0], password => 'correct horse' } }
@@ -88,17 +79,18 @@ my @FAULTS = (
         qr/UserSyncSupabaseKey/],
     ['chunks', { kind => 'chunked' }, 'fine'],
     ['closed after the answer', { kind => 'close_idle' }, 'fine'],
-    ['late', { kind => 'delay', ms => 400 }, 'fine'],
+    ['late', { kind => 'delay', ms => 300 }, 'fine'],
     ['pieces', { kind => 'drip', interval_ms => 1, bytes => 100 }, 'fine'],
 );
 
 # Sends a login and a sign-up at once: the responses by name.
 sub both {
+    my ($vhost) = @_;
     my $email = 'new' . ++$number . '@example.com';
     my %response;
     @response{qw(login register)} = parallel(2, sub {
         my $op = ('login', 'register')[$_[0]];
-        return ($httpd->url("/auth/$op"),
+        return ($httpd->url("/auth/$op", $vhost),
             body($op eq 'login' ? 'ada@example.com' : $email));
     });
     return %response;
@@ -122,14 +114,13 @@ sub deadline_ok {
 }
 
 sub fault_ok {
-    my ($fault, $outcome, $log, $at_once) = @_;
+    my ($vhost, $fault, $outcome, $log, $at_once) = @_;
     my $wanted = $OUTCOME{$outcome};
     postgres->sql(app => 'DELETE FROM users');
-    $httpd->graceful;    # a new child holds no lines back
     my $mark = $httpd->log->mark;
     double->clear_requests;
     double->fault(%$fault, times => -1);
-    my %response = both();
+    my %response = both($vhost);
     my @signups = double->requests('signup');
     double->clear_faults;
 
@@ -157,17 +148,28 @@ sub fault_ok {
         $outcome eq 'fine' ? 2 : 0, 'rows';
     my @other = double->requests('other');
     is scalar @other, 0, 'no redirect is followed';
-    my %after = both();
+    my %after = both($vhost);
     is $after{$_}{status}, 200, "$_: the next one" or diag show($after{$_})
         for sort keys %after;
     return;
 }
 
+# <IfDirective>: a breaker would answer in Supabase's stead
+$httpd = UserSync::Httpd->new(
+    # a line of its own gives each of them connections of its own
+    vhosts => { map { ("fault$_" => 'UserSyncTimeout 600ms') } 0 .. $#FAULTS },
+    config => module_config(
+        UserSyncRegisterTimeout => '700ms',
+        UserSyncConnectTimeout => '400ms') . <<'CONF')->start;
+<IfDirective UserSyncCircuitBreaker>
+    UserSyncCircuitBreaker Off
+</IfDirective>
+CONF
 $httpd->expect_log(qr/: $_\b/) for map { grep {$_} @$_[1, 3] } values %OUTCOME;
 
-for my $case (@FAULTS) {
-    my ($name, @fault) = @$case;
-    subtest $name => sub { fault_ok(@fault) };
+for my $i (0 .. $#FAULTS) {
+    my ($name, @fault) = @{ $FAULTS[$i] };
+    subtest $name => sub { fault_ok("fault$i", @fault) };
 }
 
 # ---- what is sent again

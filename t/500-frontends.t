@@ -56,7 +56,7 @@ sub http2 {
     my ($status, $said) = curl('--http2', '-D', $head, '-w',
         "\n%{http_code} %{http_version}", '-H', 'Content-Type: application/json',
         @arg, vhost_url('tls', $path));
-    $said =~ s/\n(\d+) (\S+)\z// or diag "curl: $status $said";
+    $said =~ s{\n(\d+) (\S+)\z}{} or diag "curl: $status $said";
     return ($1, $2, slurp($head), $said);
 }
 
@@ -86,7 +86,14 @@ subtest 'HTTP/2' => sub {
     like $head, qr{^content-type: application/problem\+json\r$}m, 'as a problem';
     like $head, qr{^www-authenticate: Bearer }m, 'with a challenge';
     is((http2('/auth/login', '-d', '{'))[0], 400, 'malformed');
-    is((http2('/auth/login', '-d', 'x' x 20_000))[0], 413, 'too large');
+    # mod_http2 may reset the stream of an unread body before the answer is out,
+    # whoever gives it: 000 for curl
+    my $large;
+    wait_until {
+        ($large) = http2('/auth/login', '-d', 'x' x 20_000);
+        $large ne '000';
+    } 10;
+    is $large, 413, 'too large';
     is((http2('/auth/login'))[0], 405, 'GET');
     is((http2('/auth/login', '-X', 'OPTIONS'))[0], 204, 'OPTIONS');
     is((http2('/auth/register', '-d', json(
@@ -249,7 +256,7 @@ subtest 'a client that leaves' => sub {
             wait_until { scalar(my @r = double->requests('token')) } 10,
                 'the login to arrive';
             $leave{$how}->($connection);
-            ok wait_until { row_of($user->{id}) } 10, "$name: login";
+            ok wait_until(sub { row_of($user->{id}) }, 10), "$name: login";
 
             my $email = 'gone' . ++$number . '@example.com';
             $url = vhost_url($vhost, '/auth/register');
@@ -260,10 +267,10 @@ subtest 'a client that leaves' => sub {
             wait_until { scalar(my @r = double->requests('signup')) } 10,
                 'the sign-up to arrive';
             $leave{$how}->($connection);
-            ok wait_until {
+            ok wait_until(sub {
                 postgres->value(app =>
                     'SELECT 1 FROM users WHERE email = ?', $email)
-            } 10, "$name: register";
+            }, 10), "$name: register";
         }
     }
     my $user = new_user();
@@ -282,7 +289,7 @@ subtest 'an HTTP/2 client that leaves' => sub {
         json(body($user)), '-H', 'Content-Type: application/json',
         vhost_url('tls', '/auth/login'));
     is $status, 28, 'curl gave up';
-    ok wait_until { row_of($user->{id}) } 10, 'login';
+    ok wait_until(sub { row_of($user->{id}) }, 10), 'login';
 };
 
 # ---- many at once

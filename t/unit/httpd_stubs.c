@@ -56,6 +56,8 @@ AP_DECLARE(int) ap_exists_config_define(const char *name)
 
 /* --- commands --- */
 
+char *stub_exec_line;
+
 /* The first line that a program writes, its line end cut; its exit status
  * does not count. */
 AP_DECLARE(char *)
@@ -86,7 +88,8 @@ ap_get_exec_line(apr_pool_t *p, const char *cmd, const char *const *argv)
     apr_file_close(proc.in);
     apr_file_close(proc.err);
     apr_proc_wait(&proc, NULL, NULL, APR_WAIT);
-    return apr_pstrmemdup(p, line, len);
+    stub_exec_line = apr_pstrmemdup(p, line, len);
+    return stub_exec_line;
 }
 
 /* --- request bodies --- */

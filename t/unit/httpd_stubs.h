@@ -18,6 +18,9 @@ extern int stub_run_mode;
 /* The one name that -D defines on the command line, or NULL. */
 extern const char *stub_define;
 
+/* The line that ap_get_exec_line returned last, in the caller's pool. */
+extern char *stub_exec_line;
+
 /* The last line that was logged, and its level; "" and -1 at first. */
 extern char stub_log_line[512];
 extern int stub_log_level;

@@ -137,15 +137,28 @@ static char *nested(apr_size_t depth, char inner)
     return text;
 }
 
+static int is_taken_at(int depth, const char *text)
+{
+    us_json *doc = NULL;
+
+    return us_json_parse(pool, text, strlen(text), depth, &doc) == NULL;
+}
+
 static void test_depth(void)
 {
-    char *fits = nested(US_JSON_ANSWER_DEPTH - 1, '1');
-    char *deep = nested(US_JSON_ANSWER_DEPTH + 1, '1');
-    char *abyss = nested(100000, '1');
+    static const int depths[] = {US_JSON_REQUEST_DEPTH, US_JSON_ANSWER_DEPTH};
+    apr_size_t i;
 
-    ok(is_taken(fits, strlen(fits)), "takes nesting below the limit");
-    ok(!is_taken(deep, strlen(deep)), "refuses nesting beyond the limit");
-    ok(!is_taken(abyss, strlen(abyss)), "refuses an abyss, without falling");
+    for (i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
+        apr_size_t depth = (apr_size_t)depths[i];
+
+        ok(is_taken_at(depths[i], nested(depth - 1, '1')),
+           "takes nesting below %d", depths[i]);
+        ok(!is_taken_at(depths[i], nested(depth + 1, '1')),
+           "refuses nesting beyond it");
+        ok(!is_taken_at(depths[i], nested(100000, '1')),
+           "refuses an abyss, without falling");
+    }
 }
 
 /* --- members --- */

@@ -68,6 +68,29 @@ static void test_causes(void)
           "another time is the same cause");
 }
 
+/* More causes at a time than are remembered: nothing is lost by that. */
+static void test_many(void)
+{
+    char cause[] = "aa";
+    unsigned count = 0;
+    int first = 0;
+    int again = 0;
+    int i;
+
+    now += 3600;
+    for (i = 0; i < 200; i++) {
+        cause[0] = (char)('a' + i / 20);
+        cause[1] = (char)('a' + i % 20);
+        first += us_log_permit(ONE_SERVER, US_ROW_REFUSED, cause, &count);
+        again += us_log_permit(ONE_SERVER, US_ROW_REFUSED, cause, &count);
+    }
+    is_int(first, 200, "each of many causes has its line");
+    ok(again < 200, "and most of them are kept back the second time");
+    now += 3600;
+    check(ONE_SERVER, US_ROW_REFUSED, "zz", 1, 0, "later there is room again");
+    check(ONE_SERVER, US_ROW_REFUSED, "zz", 0, 0, "for another cause");
+}
+
 static void test_clock(void)
 {
     apr_time_t start = us_clock_now();
@@ -84,6 +107,7 @@ int main(void)
 {
     test_permit();
     test_causes();
+    test_many();
     test_clock();
     return done();
 }

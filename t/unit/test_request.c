@@ -329,6 +329,24 @@ static void test_email_length(void)
            "an escape counts as what it stands for");
 }
 
+static us_outcome with_data(int depth)
+{
+    us_credentials credentials;
+    us_call call;
+
+    return parse(US_REQUEST_REGISTER,
+                 apr_pstrcat(pool, "{" EMAIL "," PASSWORD ",\"data\":{\"a\":",
+                             repeat("[", depth), repeat("]", depth), "}}",
+                             NULL),
+                 &call, &credentials);
+}
+
+static void test_data_depth(void)
+{
+    is_int(with_data(10), US_OK, "data that is nested");
+    is_int(with_data(100), US_INVALID_REQUEST, "data that is nested too deep");
+}
+
 static void test_no_copies(void)
 {
     us_credentials credentials;
@@ -568,6 +586,7 @@ int main(void)
     test_no_json();
     test_password_length();
     test_email_length();
+    test_data_depth();
     test_no_copies();
     test_media_types();
     test_pieces();

@@ -80,7 +80,7 @@ sub statements {
     my $file = postgres()->log_file;
     my $mark = -s $file || 0;
     $code->();
-    return grep { !/usename|pg_stat/ } map {
+    return map {
         / www-data\@\Q$db\E LOG:  (?:statement|execute [^:]+): (.*)/ ? $1 : ()
     } split /\n/, slurp($file, $mark);
 }
@@ -154,7 +154,8 @@ sub refused_ok {
 sub our_lines {
     my ($httpd, $mark) = @_;
     return map { $_->{text} } grep {
-        $_ && $_->{module} eq 'usersync' && $_->{level} =~ /^(?:warn|error|crit)$/
+        $_ && $_->{module} eq 'usersync'
+            && $_->{level} =~ /^(?:warn|error|crit)$/
     } map { UserSync::Log::parse($_) } $httpd->log_since($mark);
 }
 

@@ -1,0 +1,55 @@
+# A statement that costs its connection is not repeated for ever, and trouble
+# of long ago refuses nobody.
+
+use UserSync::Test;
+use UserSync::Outage;
+
+use constant WORKERS => 12;
+
+my $pg = own_postgres();
+
+subtest 'a trigger that ends its backend' => sub {
+    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
+        set => { UserSyncStoreTimeout => '3s' }))->start;
+    # a child that looks at the table only now sees the trigger at once
+    $httpd->allow_log(qr/has BEFORE INSERT triggers end_it/);
+    my ($known, $doomed) = people(2);
+    is login($httpd, $known)->{status}, 200, 'a user has a row';
+    $pg->sql(app => $_) for
+        # what a sequence has counted stays, whatever becomes of the statement
+        'CREATE SEQUENCE attempts',
+        'GRANT USAGE ON attempts TO PUBLIC',
+        q{CREATE FUNCTION end_it() RETURNS trigger SECURITY DEFINER
+            LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.attempts');
+            PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$},
+        'CREATE TRIGGER end_it BEFORE INSERT ON users FOR EACH ROW
+            EXECUTE FUNCTION end_it()';
+    my $refused = login($httpd, $doomed);
+    is $refused->{status}, 503, 'refused' or diag show($refused);
+    is $refused->{json}{code}, 'store_unavailable', 'as the store';
+    my $attempts = $pg->value(app => 'SELECT last_value FROM attempts');
+    cmp_ok $attempts, '<=', 4, "the insert was sent $attempts times";
+    like join('', $httpd->log_since(0)), qr/each new connection is lost/,
+        'the log says so';
+    is login($httpd, $known)->{status}, 200, 'others are served';
+    $pg->sql(app => 'DROP TRIGGER end_it ON users');
+    is login($httpd, $doomed)->{status}, 200, 'healed';
+    $httpd->stop;
+};
+
+subtest 'trouble of long ago' => sub {
+    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
+        set => { UserSyncStoreTimeout => '500ms' }))->start;
+    my @people = people(WORKERS);
+    $pg->stop('fast');
+    is login($httpd, $people[0])->{status}, 503, 'PostgreSQL is away';
+    $pg->start;
+    # Not waited for anything: the silence is what is tested. UserSyncStoreTimeout
+    # and a second later nobody knows any more how PostgreSQL does.
+    sleep 2;
+    my @responses = logins($httpd, WORKERS);
+    is tally(@responses), WORKERS . ' x 200', 'the next burst is served';
+    $httpd->stop;
+};
+
+done_testing;
