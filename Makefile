@@ -40,8 +40,8 @@ install: $(MODULE)
 # layers' objects and stand-ins for the few httpd functions they call.
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
 UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c),$(wildcard t/unit/*.c))
-UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c json.c log.c \
-  request.c secret.c values.c)
+UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
+  json.c log.c request.c secret.c values.c)
 
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
   $(wildcard t/unit/*.h) Makefile | deps-build
@@ -95,3 +95,41 @@ deps-build deps-test deps-demo deps-lint:
 clean:
 	rm -rf .libs src/.libs t/unit/bin t/logs build
 	rm -f mod_usersync.la *.lo *.slo *.o src/*.lo src/*.slo src/*.o
+
+# --- fuzzing -----------------------------------------------------------------
+
+# t/fuzz/fuzz_NAME.c are targets, t/fuzz/corpus/NAME their first inputs.  With
+# replay.c each is also a test that runs the inputs and needs no clang.
+FUZZ_NAMES = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
+FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/strict.c t/unit/httpd_stubs.c
+FUZZ_HEADERS = $(wildcard t/fuzz/*.h) t/unit/httpd_stubs.h t/unit/tap.h
+FUZZ_COMPILE = -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
+  $(INCLUDES) -It/unit
+UNIT_TESTS += $(addprefix t/unit/bin/replay_,$(FUZZ_NAMES))
+
+t/unit/bin/replay_%: t/fuzz/fuzz_%.c t/fuzz/replay.c $(FUZZ_SUPPORT) \
+  $(UNIT_SOURCES) $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-build
+	@mkdir -p t/unit/bin
+	$(CC) $(FUZZ_COMPILE) -o $@ $(filter %.c,$^) \
+	  $(LIBRARIES) -lapr-1 -laprutil-1
+
+# clang warns of httpd's macros, which gcc takes for the system's.
+build/fuzz/fuzz_%: WARNINGS += -Wno-cast-qual -Wno-missing-field-initializers
+build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
+  -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(UNIT_SOURCES) \
+  $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-fuzz
+	@mkdir -p build/fuzz
+	clang $(FUZZ_COMPILE) -o $@ $(filter %.c,$^) \
+	  $(LIBRARIES) -lapr-1 -laprutil-1
+
+# TIME seconds for each of FUZZ; what they find stays in build/fuzz.
+TIME ?= 60
+FUZZ ?= $(FUZZ_NAMES)
+
+fuzz: $(addprefix build/fuzz/fuzz_,$(FUZZ))
+	t/fuzz/run '$(TIME)' $(FUZZ)
+
+.PHONY: fuzz deps-fuzz
+deps-fuzz:
+	@t/install-deps build fuzz

@@ -70,7 +70,8 @@ subtest 'missing and contradicting lines' => sub {
 subtest 'without mod_dbd' => sub {
     my $other = UserSync::Configtest->new(without =>
         [qw(dbd ssl http2 socache_shmcb status rewrite proxy_http proxy)]);
-    my @undef = map { $_ => undef } qw(DBDriver DBDParams DBDMin DBDKeep DBDMax);
+    my @undef = map { ($_ => undef) }
+        qw(DBDriver DBDParams DBDMin DBDKeep DBDMax);
     $other->refused_ok($other->config(@undef), 'it is asked for',
         qr/mod_dbd is not loaded/, qr/LoadModule dbd_module/);
     $other->accepted_ok("UserSyncTable members\n", 'it is not needed');
@@ -212,7 +213,8 @@ subtest 'key files' => sub {
     }
     for my $mode (0400, 0600, 0640) {
         $check->file('fine.key', "$KEY\n", $mode);
-        $check->accepted_ok(with_key('file:fine.key'), sprintf 'mode %o', $mode);
+        $check->accepted_ok(with_key('file:fine.key'),
+            sprintf 'mode %o', $mode);
     }
     for my $mode (0644, 0604, 0602, 0620) {
         $check->file('fine.key', "$KEY\n", $mode);
@@ -232,8 +234,8 @@ subtest 'commands' => sub {
     my %bad = (
         'silent'       => [command(silent => 'exit 0'), qr/wrote nothing/],
         'failed'       => [command(fails  => 'exit 1'), qr/failed/],
-        'two words'    => [command(words => "echo permission denied"), qr/blank/],
-        'too long'     => [command(long => "head -c 9000 /dev/zero | tr '\\0' x"),
+        'two words'    => [command(words => 'echo two words'), qr/blank/],
+        'too long' => [command(long => q{head -c 9000 /dev/zero | tr '\0' x}),
             qr/4096/],
         'not there'    => ["exec:$dir/nowhere", qr/nowhere/],
         'not a program' => ['exec:' . $check->key_file, qr/good\.key/],

@@ -119,7 +119,8 @@ sub body { return { email => $_[0], password => 'correct horse' } }
 
 sub url {
     my ($where, $path) = @_;
-    return $httpd->url($path || '/auth/login', $where eq 'main' ? undef : $where);
+    return $httpd->url($path || '/auth/login',
+        $where eq 'main' ? undef : $where);
 }
 
 # The part of a request that a directive decides on.
@@ -149,8 +150,10 @@ subtest 'what is sent' => sub {
     for my $case (@cases) {
         my ($where, %expected) = @$case;
         my ($response, $request) = login($where);
-        is $response->{status}, 200, "$where: logged in" or diag show($response);
-        is $look{$_}->($request), $expected{$_}, "$where: $_" for sort keys %look;
+        is $response->{status}, 200, "$where: logged in"
+            or diag show($response);
+        is $look{$_}->($request), $expected{$_}, "$where: $_"
+            for sort keys %look;
     }
 };
 

@@ -97,7 +97,8 @@ subtest 'requests that are wrong' => sub {
         'bytes of Latin 1' => qq($start\xe4"}),
         'behind the end'   => qq($start"}$secret{password}),
         'a number as name' => qq($start", $secret{password}: 1}),
-        'in a list'        => qq({"email":"a\@b.c","password":["$secret{password}"]}),
+        'in a list' =>
+            qq({"email":"a\@b.c","password":["$secret{password}"]}),
         'as the address'   => { email => $secret{password}, password => 'x' },
         'control character' => qq($start\n"}),
     );
@@ -116,8 +117,9 @@ subtest 'requests that are wrong' => sub {
 };
 
 # What Supabase may say, tokens and an echo of the password included.
-my %tokens = (access_token => $secret{access}, refresh_token => $secret{refresh},
-    token_type => 'bearer', expires_in => 3600);
+my %tokens = (access_token => $secret{access},
+    refresh_token => $secret{refresh}, token_type => 'bearer',
+    expires_in => 3600);
 my $id = '11111111-2222-4333-8444-555555555555';
 my @answers = (
     ['no user',          200, { %tokens }],
@@ -198,7 +200,8 @@ SQL
     $dbh->disconnect;
 
     sql('CREATE UNIQUE INDEX one ON users (email)');
-    sql(qq{INSERT INTO users (id, email) VALUES ('$id', 'hidden\@example.com')});
+    sql("INSERT INTO users (id, email) "
+        . "VALUES ('$id', 'hidden\@example.com')");
     is attempt('login', email => 'hidden@example.com', before => $known)
         ->{status}, 409, 'the address is taken';
     sql('DROP INDEX one');

@@ -105,7 +105,8 @@ CONF
 CONF
 );
 
-my %vhost = (sections => "DocumentRoot \"$docs\"\n" . join '', values %sections);
+my %vhost
+    = (sections => "DocumentRoot \"$docs\"\n" . join '', values %sections);
 my %vhost_of;
 @vhost_of{ sort keys %beside } = map {"beside$_"} 1 .. keys %beside;
 $vhost{ $vhost_of{$_} } = "ServerAlias x\n$beside{$_}" for keys %beside;

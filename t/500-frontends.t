@@ -54,8 +54,8 @@ sub http2 {
     my ($path, @arg) = @_;
     my $head = "$ENV{USERSYNC_RUN}/h2.head";
     my ($status, $said) = curl('--http2', '-D', $head, '-w',
-        "\n%{http_code} %{http_version}", '-H', 'Content-Type: application/json',
-        @arg, vhost_url('tls', $path));
+        "\n%{http_code} %{http_version}",
+        '-H', 'Content-Type: application/json', @arg, vhost_url('tls', $path));
     $said =~ s{\n(\d+) (\S+)\z}{} or diag "curl: $status $said";
     return ($1, $2, slurp($head), $said);
 }
@@ -80,10 +80,11 @@ subtest 'HTTP/2' => sub {
         '-T', '-', vhost_url('tls', '/auth/login'));
     like $streamed, qr/"user_id":"\Q$user->{id}\E"/, 'a body of unknown length';
 
-    ($status, $version, $head, $said)
-        = http2('/auth/login', '-d', json({ %{ body($user) }, password => 'x' }));
+    my $wrong = json({ %{ body($user) }, password => 'x' });
+    ($status, $version, $head, $said) = http2('/auth/login', '-d', $wrong);
     is "$status $version", '401 2', 'a wrong password';
-    like $head, qr{^content-type: application/problem\+json\r$}m, 'as a problem';
+    like $head, qr{^content-type: application/problem\+json\r$}m,
+        'as a problem';
     like $head, qr{^www-authenticate: Bearer }m, 'with a challenge';
     is((http2('/auth/login', '-d', '{'))[0], 400, 'malformed');
     # mod_http2 may reset the stream of an unread body before the answer is out,
