@@ -1,6 +1,6 @@
 # Children end in all ways while connections are lent to their threads: none dies
-# of it, none stays, and a child that is told to go in peace fails no login. The
-# log tells if one dies: "exit signal", or the assertion of apr-util's reslist.
+# of it, none stays, and one that is told to go in peace fails no login. The log
+# tells if one dies: "exit signal", or the assertion of apr-util's reslist.
 
 use UserSync::Test;
 use UserSync::Outage;

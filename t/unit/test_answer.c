@@ -341,9 +341,11 @@ static void test_values(void)
 {
     judge_text(US_LOGIN, 200,
                "{\"access_token\":\"t\",\"email\":\"no@no\",\"user\":{"
-               "\"id\":\"" U1 "\",\"email\":\"A@B\",\"phone\":null,"
+               "\"id\":\"7F1A2C9E-3B54-4D0E-9C61-52A8D0B4E117\",\"email\":"
+               "\"A@B\",\"phone\":null,"
                "\"user_metadata\":{\"full_name\":\"\"},"
                "\"app_metadata\":{\"provider\":1.50,\"providers\":null}}}");
+    is_str(identity.values[ID].text, U1, "the id in small letters");
     is_str(identity.values[EMAIL].text, "A@B", "as Supabase returned it");
     is_str(identity.values[EMAIL].json, "\"A@B\"", "and as JSON");
     is_str(identity.values[PHONE].text, NULL, "null is NULL");

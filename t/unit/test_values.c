@@ -154,6 +154,7 @@ static const struct {
 
 static void test_bytes(void)
 {
+    apr_size_t none = 1;
     apr_size_t i;
 
     for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -166,6 +167,8 @@ static void test_bytes(void)
             check_message(wrong, sizes[i].arg);
         }
     }
+    us_value_bytes(pool, "0", 0, 1, &none);
+    is_int((long long)none, 0, "none where that is allowed");
 }
 
 /* --- URLs --- */

@@ -65,7 +65,6 @@ sub own_httpd {
     my %size = UserSync::Test::mpm() eq 'prefork'
         ? (children => $workers)
         : (children => $children, threads => $workers / $children);
-    $config .= "CoreDumpDirectory $ENV{USERSYNC_CORES}\n" if $ENV{USERSYNC_CORES};
     $arg{config} = $config . ($arg{config} || '');
     return UserSync::Httpd->new(%size, %arg);
 }
