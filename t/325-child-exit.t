@@ -1,6 +1,6 @@
-# Children end in all ways while connections are lent to their threads: none dies
-# of it, none stays, and one that is told to go in peace fails no login. The log
-# tells if one dies: "exit signal", or the assertion of apr-util's reslist.
+# Children end in all ways while connections are lent to their threads: none
+# dies of it, none stays, and one that is told to go in peace fails no login.
+# The log tells if one dies: "exit signal", or an assertion of apr-util.
 
 use UserSync::Test;
 use UserSync::Outage;
