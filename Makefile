@@ -86,7 +86,8 @@ lint: deps-lint
 	t/lint
 
 format: deps-lint
-	clang-format -i mod_usersync.c src/*.c include/*.h t/unit/*.[ch]
+	clang-format -i mod_usersync.c src/*.c include/*.h t/unit/*.[ch] \
+	  t/fuzz/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
 deps-build deps-test deps-demo deps-lint:

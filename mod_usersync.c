@@ -11,10 +11,12 @@
 #include "us_config.h"
 #include "us_flows.h"
 #include "us_http.h"
+#include "us_limits.h"
 #include "us_log.h"
 #include "us_pg.h"
 #include "us_response.h"
 
+#include <ap_mpm.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
@@ -202,12 +204,33 @@ static int handle(request_rec *r)
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
-    (void)pconf;
+    apr_status_t rv;
+
     (void)plog;
-    if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG) {
-        us_config_notices(ptemp, s);
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK;
     }
+    rv = us_limits_create(pconf, s);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
+                     "US013: no shared memory for UserSyncMaxConcurrent and "
+                     "UserSyncCircuitBreaker");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    us_config_notices(ptemp, s);
     return OK;
+}
+
+/* In the parent: a child that was killed could not leave by itself. */
+static void child_status(server_rec *s, pid_t pid, ap_generation_t generation,
+                         int slot, mpm_child_status state)
+{
+    (void)s;
+    (void)generation;
+    (void)slot;
+    if (state == MPM_CHILD_EXITED) {
+        us_limits_child_gone(pid);
+    }
 }
 
 static void child_environment(apr_pool_t *pchild, server_rec *s)
@@ -245,6 +268,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     server_rec *main_server = s;
 
     services_of = apr_hash_make(pchild);
+    us_limits_child_init(s);
     if (!us_http_start(pchild)) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
                      "libcurl cannot be started: every sign-in will be "
@@ -286,6 +310,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(child_environment, NULL, NULL, APR_HOOK_REALLY_FIRST);
     /* after mod_dbd: its pools must be there, and die after ours */
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_child_status(child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     /* before mod_proxy: under ProxyPass / it would pass the password on */

@@ -10,8 +10,6 @@
 #include "us_config.h"
 #include "us_http.h"
 
-typedef enum us_operation { US_SIGNUP, US_LOGIN } us_operation;
-
 /* Which headers us_http_post must fetch: index into us_http_answer.wanted. */
 #define US_ANSWER_ERROR_CODE 0
 #define US_ANSWER_RETRY_AFTER 1
@@ -23,7 +21,8 @@ extern const char *const us_answer_headers[];
  * columns   of us_column: whose values to take into the identity
  * identity  filled on US_OK and US_PENDING; slices point into answer->body
  *
- * Sets call->code, message, reasons, retry_after and cause as they apply.
+ * Sets call->health, and call->code, message, reasons, retry_after and cause
+ * as they apply.
  */
 us_outcome us_answer_judge(us_call *call, us_operation operation,
                            const us_http_answer *answer,

@@ -52,6 +52,10 @@ typedef struct us_server_conf {
     int forward_ip;              /* us_forward_ip */
     const char *table;           /* quoted for SQL */
     apr_array_header_t *columns; /* of us_column, as written */
+    int max_concurrent;          /* requests; US_UNSET: as a percentage */
+    int max_concurrent_percent;  /* of all request threads */
+    int breaker_failures;        /* 0: Off */
+    apr_interval_time_t breaker_duration;
     int own_lines; /* a UserSync directive stands in this server */
 } us_server_conf;
 
@@ -75,6 +79,11 @@ apr_interval_time_t us_config_connect_timeout(const us_server_conf *conf);
 apr_interval_time_t us_config_store_timeout(const us_server_conf *conf);
 us_forward_ip us_config_forward_ip(const us_server_conf *conf);
 const char *us_config_table(const us_server_conf *conf);
+/* At most one of the two is positive, the other one is 0. */
+int us_config_max_concurrent(const us_server_conf *conf);
+int us_config_max_concurrent_percent(const us_server_conf *conf);
+int us_config_breaker_failures(const us_server_conf *conf); /* 0: Off */
+apr_interval_time_t us_config_breaker_duration(const us_server_conf *conf);
 apr_size_t us_config_max_body_size(const us_dir_conf *conf);
 
 /* Add a UserSyncColumn line; an earlier one for the same field is replaced. */

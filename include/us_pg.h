@@ -59,6 +59,9 @@ void us_pg_child_environment(void);
 us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, struct server_rec *s,
                            apr_interval_time_t patience);
 
+/* Has PostgreSQL been away for longer than the pool's patience? */
+int us_pg_pool_is_away(us_pg_pool *pg);
+
 /*
  * Borrow a connection, waiting until deadline at the most; the one thread
  * that is inside mod_dbd's own connect can take connect_timeout longer.

@@ -16,6 +16,14 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
                           us_pg_pool *pg);
 
 /*
+ * Is PostgreSQL there, as far as is known?  To refuse before Supabase creates
+ * an account that would have no row, or a session.  Costs nothing while all
+ * is well; when PostgreSQL is away, one request at a time finds out whether
+ * it is back.  US_OK or US_STORE_UNAVAILABLE.
+ */
+us_outcome us_store_ready(us_store *store, us_call *call);
+
+/*
  * Make sure that the user of a proven identity has a row, and that its
  * e-mail follows Supabase's.  One round trip and no write when it has.  For
  * an identity that is not proven the same look is taken and nothing written,

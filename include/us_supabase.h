@@ -15,6 +15,13 @@ typedef struct us_supabase us_supabase; /* one project, in this child */
 us_supabase *us_supabase_create(apr_pool_t *pool, const us_server_conf *conf);
 
 /*
+ * May Supabase be asked just now?  To refuse early, before any work: US_OK,
+ * US_BUSY or US_CIRCUIT_OPEN.  The functions below ask again.
+ */
+us_outcome us_supabase_ready(us_supabase *supabase, us_call *call,
+                             us_operation operation);
+
+/*
  * Sign up.  Sent exactly once, on a fresh connection: a repeated sign-up
  * would be answered as if the address were taken.
  *

@@ -29,6 +29,14 @@ const char *us_value_duration(apr_pool_t *pool, const char *arg,
 const char *us_value_bytes(apr_pool_t *pool, const char *arg, apr_size_t min,
                            apr_size_t max, apr_size_t *value);
 
+/* A number, digits only, min to max. */
+const char *us_value_count(apr_pool_t *pool, const char *arg, int min, int max,
+                           int *value);
+
+/* A number from 1 to max, or 1% to 100%: then *percent is set to 1. */
+const char *us_value_share(apr_pool_t *pool, const char *arg, int max,
+                           int *value, int *percent);
+
 /*
  * The base URL of Supabase Auth: https, or http to a loopback address;
  * no user information, query or fragment; with or without /auth/v1.

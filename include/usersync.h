@@ -62,6 +62,8 @@ typedef enum us_outcome {
     US_STORE_UNAVAILABLE,
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
+    US_BUSY,             /* too many wait for Supabase already */
+    US_CIRCUIT_OPEN,     /* Supabase failed too often: not asked */
     US_NOT_CONFIGURED,   /* a route where no project is configured */
     US_ANSWERED_ALREADY, /* httpd itself has refused the body */
     US_OUTCOME_COUNT
@@ -72,6 +74,17 @@ typedef struct us_field_error {
     const char *field;
     const char *message;
 } us_field_error;
+
+/* What Supabase is asked for. */
+typedef enum us_operation { US_SIGNUP, US_LOGIN } us_operation;
+
+/* What an answer, or its absence, says about Supabase itself. */
+typedef enum us_health {
+    US_HEALTH_UNKNOWN, /* nothing: a server error with a GoTrue code, which a
+                        * client may have provoked, or a body of no use */
+    US_HEALTH_GOOD,    /* it answered what it was asked */
+    US_HEALTH_BAD      /* no answer, or a server error without a code */
+} us_health;
 
 /*
  * One request on its way through the flow.  Everything lives in pool.  The
@@ -88,6 +101,7 @@ typedef struct us_call {
     apr_array_header_t *fields; /* of us_field_error */
     int retry_after;            /* seconds; 0: what the outcome's row says */
     const char *cause;          /* for the log: what happened and what to do */
+    us_health health;           /* of Supabase, as its answer tells */
     int email_stale; /* the row exists, its e-mail could not follow */
     apr_interval_time_t upstream_time; /* usec, -1: not called */
     apr_interval_time_t store_time;    /* usec, -1: not called */

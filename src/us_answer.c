@@ -429,6 +429,16 @@ static us_outcome judge_success(us_call *call, us_operation operation,
     return US_UPSTREAM_BAD_ANSWER;
 }
 
+/* What an answer says of Supabase: a 4xx is an honest answer, too. */
+static us_health health_of(us_outcome outcome, long status, const char *code)
+{
+    if (outcome == US_OK || outcome == US_PENDING || status / 100 == 4) {
+        return US_HEALTH_GOOD;
+    }
+    return status / 100 == 5 && code == NULL ? US_HEALTH_BAD
+                                             : US_HEALTH_UNKNOWN;
+}
+
 static us_outcome judge_answered(us_call *call, us_operation operation,
                                  const us_http_answer *answer,
                                  const apr_array_header_t *columns,
@@ -462,6 +472,7 @@ static us_outcome judge_answered(us_call *call, us_operation operation,
                       : outcome_of_status(call, answer);
         explain(call, outcome, doc, answer);
     }
+    call->health = health_of(outcome, answer->status, call->code);
     if (doc != NULL) {
         us_json_free(doc); /* its tokens need not wait for the pool */
     }
@@ -501,6 +512,7 @@ us_outcome us_answer_judge(us_call *call, us_operation operation,
     us_outcome outcome = US_UPSTREAM_BAD_ANSWER;
 
     memset(identity, 0, sizeof(*identity));
+    call->health = US_HEALTH_BAD;
     if (answer->result != US_HTTP_ANSWERED) {
         call->cause = apr_psprintf(call->pool, "no answer from Supabase: %s%s",
                                    answer->problem,

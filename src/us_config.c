@@ -16,6 +16,9 @@
 #define US_DEFAULT_CONNECT_TIMEOUT apr_time_from_sec(2)
 #define US_DEFAULT_STORE_TIMEOUT apr_time_from_sec(3)
 #define US_DEFAULT_TABLE "\"public\".\"users\""
+#define US_DEFAULT_MAX_CONCURRENT_PERCENT 50
+#define US_DEFAULT_BREAKER_FAILURES 5
+#define US_DEFAULT_BREAKER_DURATION apr_time_from_sec(10)
 #define US_DEFAULT_MAX_BODY_SIZE 8192
 
 /* --- create and merge --- */
@@ -30,6 +33,10 @@ void *us_config_create_server(apr_pool_t *pool, server_rec *s)
     conf->connect_timeout = US_UNSET;
     conf->store_timeout = US_UNSET;
     conf->forward_ip = US_UNSET;
+    conf->max_concurrent = US_UNSET;
+    conf->max_concurrent_percent = US_UNSET;
+    conf->breaker_failures = US_UNSET;
+    conf->breaker_duration = US_UNSET;
     return conf;
 }
 
@@ -90,6 +97,10 @@ void *us_config_merge_server(apr_pool_t *pool, void *base_void, void *add_void)
     MERGE_SET(proxy, NULL);
     MERGE_SET(forward_ip, US_UNSET);
     MERGE_SET(table, NULL);
+    MERGE_SET(max_concurrent, US_UNSET);
+    MERGE_SET(max_concurrent_percent, US_UNSET);
+    MERGE_SET(breaker_failures, US_UNSET);
+    MERGE_SET(breaker_duration, US_UNSET);
     merged->columns = merge_columns(pool, base->columns, add->columns);
     merged->own_lines = add->own_lines; /* intent is never inherited */
     return merged;
@@ -156,6 +167,32 @@ us_forward_ip us_config_forward_ip(const us_server_conf *conf)
 {
     return conf->forward_ip != US_UNSET ? (us_forward_ip)conf->forward_ip
                                         : US_FORWARD_OFF;
+}
+
+int us_config_max_concurrent(const us_server_conf *conf)
+{
+    return conf->max_concurrent != US_UNSET ? conf->max_concurrent : 0;
+}
+
+int us_config_max_concurrent_percent(const us_server_conf *conf)
+{
+    if (conf->max_concurrent != US_UNSET) {
+        return 0;
+    }
+    return conf->max_concurrent_percent != US_UNSET
+               ? conf->max_concurrent_percent
+               : US_DEFAULT_MAX_CONCURRENT_PERCENT;
+}
+
+int us_config_breaker_failures(const us_server_conf *conf)
+{
+    return conf->breaker_failures != US_UNSET ? conf->breaker_failures
+                                              : US_DEFAULT_BREAKER_FAILURES;
+}
+
+apr_interval_time_t us_config_breaker_duration(const us_server_conf *conf)
+{
+    return or_default(conf->breaker_duration, US_DEFAULT_BREAKER_DURATION);
 }
 
 const char *us_config_table(const us_server_conf *conf)

@@ -19,6 +19,8 @@
  * outlives every client. */
 #define TIMEOUT_MIN apr_time_from_msec(100)
 #define TIMEOUT_MAX apr_time_from_sec(60)
+#define MAX_CONCURRENT_MAX 100000
+#define BREAKER_FAILURES_MAX 1000
 #define MAX_BODY_SIZE_MIN 256
 #define MAX_BODY_SIZE_MAX ((apr_size_t)1024 * 1024)
 
@@ -236,6 +238,63 @@ static const char *set_max_body_size(cmd_parms *cmd, void *dir,
     return named(cmd, wrong);
 }
 
+static const char *set_max_concurrent(cmd_parms *cmd, void *dir,
+                                      const char *arg)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    us_server_conf *conf;
+    int value = 0;
+    int percent = 0;
+
+    (void)dir;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    wrong
+        = us_value_share(cmd->pool, arg, MAX_CONCURRENT_MAX, &value, &percent);
+    if (wrong == NULL) {
+        conf = own_conf(cmd);
+        conf->max_concurrent = percent ? US_UNSET : value;
+        conf->max_concurrent_percent = percent ? value : US_UNSET;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_breaker(cmd_parms *cmd, void *dir, const char *failures,
+                               const char *duration)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    apr_interval_time_t pause = US_UNSET;
+    us_server_conf *conf;
+    int count = 0;
+
+    (void)dir;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (duration == NULL && strcasecmp(failures, "Off") != 0) {
+        wrong = apr_psprintf(cmd->pool,
+                             "takes Off or FAILURES DURATION, such as 5 10s, "
+                             "not \"%s\"",
+                             failures);
+    }
+    else if (duration != NULL) {
+        wrong = us_value_count(cmd->pool, failures, 1, BREAKER_FAILURES_MAX,
+                               &count);
+        if (wrong == NULL) {
+            wrong
+                = us_value_duration(cmd->pool, duration, apr_time_from_sec(1),
+                                    apr_time_from_sec(3600), &pause);
+        }
+    }
+    if (wrong == NULL) {
+        conf = own_conf(cmd);
+        conf->breaker_failures = count;
+        conf->breaker_duration = pause;
+    }
+    return named(cmd, wrong);
+}
+
 #define DURATION(name, member, help)                                       \
     AP_INIT_TAKE1(name, set_duration,                                      \
                   (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
@@ -270,4 +329,10 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE1("UserSyncMaxBodySize", set_max_body_size, NULL,
                   RSRC_CONF | ACCESS_CONF,
                   "largest request body in bytes, e.g. 8192"),
+    AP_INIT_TAKE1("UserSyncMaxConcurrent", set_max_concurrent, NULL, RSRC_CONF,
+                  "how many requests may wait for Supabase at a time: a "
+                  "number, or a percentage of all request threads"),
+    AP_INIT_TAKE12("UserSyncCircuitBreaker", set_breaker, NULL, RSRC_CONF,
+                   "Off, or after how many failures in a row Supabase is "
+                   "left alone for how long, e.g. 5 10s"),
     {NULL}};

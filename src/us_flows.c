@@ -4,6 +4,17 @@
 #include "us_request.h"
 #include "us_response.h"
 
+/* Refuse what cannot be served before any work is spent on it, and before
+ * Supabase makes an account or a session that would have no row. */
+static us_outcome ready(const us_services *services, us_call *call,
+                        us_operation operation)
+{
+    us_outcome outcome
+        = us_supabase_ready(services->supabase, call, operation);
+
+    return outcome == US_OK ? us_store_ready(services->store, call) : outcome;
+}
+
 /* The user exists at Supabase: he must have a row before he gets a token. */
 static us_outcome ensure_row(const us_services *services, us_call *call,
                              us_outcome answered, const us_identity *identity)
@@ -19,7 +30,10 @@ int us_register(request_rec *r, us_call *call, const us_services *services)
     us_identity identity = {0};
     us_outcome outcome;
 
-    outcome = us_request_read(r, call, US_REQUEST_REGISTER, &credentials);
+    outcome = ready(services, call, US_SIGNUP);
+    if (outcome == US_OK) {
+        outcome = us_request_read(r, call, US_REQUEST_REGISTER, &credentials);
+    }
     if (outcome == US_OK) {
         outcome = us_supabase_signup(services->supabase, call, &credentials,
                                      r->useragent_ip, &identity);
@@ -36,7 +50,10 @@ int us_login(request_rec *r, us_call *call, const us_services *services)
     us_identity identity = {0};
     us_outcome outcome;
 
-    outcome = us_request_read(r, call, US_REQUEST_LOGIN, &credentials);
+    outcome = ready(services, call, US_LOGIN);
+    if (outcome == US_OK) {
+        outcome = us_request_read(r, call, US_REQUEST_LOGIN, &credentials);
+    }
     if (outcome == US_OK) {
         outcome = us_supabase_login(services->supabase, call, &credentials,
                                     r->useragent_ip, &identity);

@@ -311,6 +311,18 @@ void us_pg_pool_fine(us_pg_pool *pg)
     }
 }
 
+int us_pg_pool_is_away(us_pg_pool *pg)
+{
+    int away = 0;
+
+    if (apr_atomic_read32(&pg->troubled)) {
+        pthread_mutex_lock(&pg->mutex);
+        away = is_away(pg, us_clock_now());
+        pthread_mutex_unlock(&pg->mutex);
+    }
+    return away;
+}
+
 /* Close what nobody waits for; we are inside. */
 static void drain(us_pg_pool *pg)
 {
@@ -432,6 +444,9 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
         }
         away = is_away(pg, now);
         if (now >= deadline) {
+            if (pg->inside) {
+                set_trouble(pg, pg->inside_since);
+            }
             break; /* a connection without time for a statement is no use */
         }
         if (pg->warm_count > 0) {
@@ -439,6 +454,10 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
             break;
         }
         if (!pg->inside && pg->out < pg->capacity && now >= pg->next_try) {
+            if (away) {
+                /* one probe at a time: its statement may hang, too */
+                pg->next_try = now + pg->patience;
+            }
             record = open_inside(pg, pool);
             if (record != NULL || away) {
                 break; /* away: one probe, and not our whole time */

@@ -414,6 +414,36 @@ static us_outcome visit_table(visit *v)
     return v->identity->proven ? check_and_create(v) : pretend(v);
 }
 
+us_outcome us_store_ready(us_store *store, us_call *call)
+{
+    apr_time_t start = us_clock_now();
+    apr_time_t deadline = start + store->timeout;
+    us_pg_conn *conn;
+    us_pg_result result;
+    us_pg_status status;
+
+    if (!us_pg_pool_is_away(store->pg)) {
+        return US_OK;
+    }
+    status = us_pg_borrow(store->pg, call->pool, &call->log, deadline, &conn,
+                          &call->cause);
+    if (status == US_PG_OK) {
+        status = us_pg_exec(conn, call->pool, deadline, "SELECT 1", 0, NULL,
+                            &result);
+        us_pg_return(conn);
+        call->cause = NULL;
+    }
+    call->store_time = us_clock_now() - start;
+    if (status == US_PG_OK) {
+        return US_OK;
+    }
+    if (call->cause == NULL) {
+        call->cause = "PostgreSQL is still away: see DBDParams and the "
+                      "PostgreSQL server";
+    }
+    return US_STORE_UNAVAILABLE;
+}
+
 us_outcome us_store_ensure_user(us_store *store, us_call *call,
                                 const us_identity *identity)
 {

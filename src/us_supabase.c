@@ -3,6 +3,7 @@
 #include "us_answer.h"
 #include "us_http.h"
 #include "us_json.h"
+#include "us_limits.h"
 #include "us_supabase.h"
 
 #include <apr_strings.h>
@@ -11,12 +12,17 @@
 
 #define CLIENT_NAME "mod_usersync/" US_VERSION
 
+/* A probe that is not back so long after its time has died with its child:
+ * another may go. */
+#define PROBE_GRACE apr_time_from_sec(1)
+
 struct us_supabase {
     us_http_client *http;
     const char *signup_url;
     const char *login_url;
     apr_interval_time_t signup_timeout;
     apr_interval_time_t login_timeout;
+    us_breaker *breaker[2]; /* by us_operation */
     us_forward_ip forward_ip;
     const apr_array_header_t *columns;
 };
@@ -55,6 +61,8 @@ us_supabase *us_supabase_create(apr_pool_t *pool, const us_server_conf *conf)
         = apr_pstrcat(pool, conf->url, "/token?grant_type=password", NULL);
     supabase->signup_timeout = us_config_register_timeout(conf);
     supabase->login_timeout = us_config_timeout(conf);
+    supabase->breaker[US_SIGNUP] = us_breaker_find(conf->url, US_SIGNUP);
+    supabase->breaker[US_LOGIN] = us_breaker_find(conf->url, US_LOGIN);
     supabase->forward_ip = us_config_forward_ip(conf);
     supabase->columns = us_config_columns(pool, conf);
     return supabase->http != NULL ? supabase : NULL;
@@ -133,17 +141,49 @@ static const char *client_ip_header(const us_supabase *supabase,
     return apr_pstrcat(pool, name, address, NULL);
 }
 
-static us_outcome ask(us_supabase *supabase, us_call *call,
-                      us_operation operation,
-                      const us_credentials *credentials, const char *client_ip,
-                      us_identity *identity)
+static us_outcome busy(us_call *call)
+{
+    call->cause = "UserSyncMaxConcurrent is reached: Supabase is slow, or "
+                  "there are more sign-ins than this server has threads for";
+    return US_BUSY;
+}
+
+static us_outcome circuit_open(us_call *call, int seconds)
+{
+    call->retry_after = seconds;
+    call->cause = "the circuit to Supabase is open: see the line that says "
+                  "so, and UserSyncCircuitBreaker";
+    return US_CIRCUIT_OPEN;
+}
+
+us_outcome us_supabase_ready(us_supabase *supabase, us_call *call,
+                             us_operation operation)
+{
+    int seconds;
+
+    if (us_breaker_is_open(supabase->breaker[operation], &seconds)) {
+        return circuit_open(call, seconds);
+    }
+    return us_limits_is_full(call->log.r) ? busy(call) : US_OK;
+}
+
+static apr_interval_time_t timeout_of(const us_supabase *supabase,
+                                      us_operation operation)
+{
+    return operation == US_SIGNUP ? supabase->signup_timeout
+                                  : supabase->login_timeout;
+}
+
+static us_outcome exchange(us_supabase *supabase, us_call *call,
+                           us_operation operation,
+                           const us_credentials *credentials,
+                           const char *client_ip, us_identity *identity)
 {
     us_http_request request = {
         .url
         = operation == US_SIGNUP ? supabase->signup_url : supabase->login_url,
         .header = client_ip_header(supabase, call->pool, client_ip),
-        .timeout = operation == US_SIGNUP ? supabase->signup_timeout
-                                          : supabase->login_timeout,
+        .timeout = timeout_of(supabase, operation),
         .fresh_connection = operation == US_SIGNUP,
         .wanted = us_answer_headers,
     };
@@ -154,6 +194,34 @@ static us_outcome ask(us_supabase *supabase, us_call *call,
     call->upstream_time = answer.elapsed;
     return us_answer_judge(call, operation, &answer, supabase->columns,
                            identity);
+}
+
+/* One question to Supabase, if it may be asked just now. */
+static us_outcome ask(us_supabase *supabase, us_call *call,
+                      us_operation operation,
+                      const us_credentials *credentials, const char *client_ip,
+                      us_identity *identity)
+{
+    us_breaker *breaker = supabase->breaker[operation];
+    us_outcome outcome;
+    int seconds;
+    apr_int64_t probe;
+
+    if (!us_limits_enter(call->log.r)) {
+        return busy(call);
+    }
+    if (us_breaker_permit(breaker,
+                          timeout_of(supabase, operation) + PROBE_GRACE,
+                          &seconds, &probe)) {
+        outcome = exchange(supabase, call, operation, credentials, client_ip,
+                           identity);
+        us_breaker_report(breaker, &call->log, call->health, probe);
+    }
+    else {
+        outcome = circuit_open(call, seconds);
+    }
+    us_limits_leave(call->log.r);
+    return outcome;
 }
 
 us_outcome us_supabase_signup(us_supabase *supabase, us_call *call,

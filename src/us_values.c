@@ -88,6 +88,39 @@ const char *us_value_bytes(apr_pool_t *pool, const char *arg, apr_size_t min,
     return NULL;
 }
 
+const char *us_value_count(apr_pool_t *pool, const char *arg, int min, int max,
+                           int *value)
+{
+    const char *end = arg;
+    apr_int64_t number = leading_number(arg, &end);
+
+    if (number < min || number > max || *end != '\0') {
+        return apr_psprintf(pool, "takes a number from %d to %d, not \"%s\"",
+                            min, max, arg);
+    }
+    *value = (int)number;
+    return NULL;
+}
+
+const char *us_value_share(apr_pool_t *pool, const char *arg, int max,
+                           int *value, int *percent)
+{
+    const char *end = arg;
+    apr_int64_t number = leading_number(arg, &end);
+    int is_percent = strcmp(end, "%") == 0;
+
+    if (number < 1 || number > (is_percent ? 100 : max)
+        || (!is_percent && *end != '\0')) {
+        return apr_psprintf(pool,
+                            "takes a number from 1 to %d or a percentage "
+                            "from 1%% to 100%%, not \"%s\"",
+                            max, arg);
+    }
+    *value = (int)number;
+    *percent = is_percent;
+    return NULL;
+}
+
 /* --- URLs --- */
 
 /* Letters, digits, '.', '-', '_'; or what apr_uri leaves of [IPv6]. */

@@ -9,7 +9,7 @@ layers='
     usersync us_clock us_secret us_values us_cafile
     us_json us_log
     us_config us_http
-    us_conftree
+    us_conftree us_limits
     us_pg
     us_answer us_request us_directives us_config_check us_store_check us_response
     us_supabase us_store
@@ -43,6 +43,7 @@ only='
 request_users='
     mod_usersync.c include/usersync.h
     include/us_config.h src/us_config.c
+    include/us_limits.h src/us_limits.c
     include/us_request.h src/us_request.c
     include/us_response.h src/us_response.c
     include/us_flows.h src/us_flows.c
