@@ -261,7 +261,7 @@ subtest 'what is in the log' => sub {
 
 subtest 'a cause that goes on' => sub {
     # children of its own, who have said nothing yet
-    my $quiet = server(threads => 16);
+    my $quiet = server(threads => 51);
     my ($who) = known();
     my @causes = (
         ['upstream_bad_answer', $login, sub { double->fault(kind => 'html',

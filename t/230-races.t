@@ -10,7 +10,8 @@ my $unique = scratch_db('usersync_unique',
     'ALTER TABLE users ADD UNIQUE (email)');
 my $strict = scratch_db('usersync_strict', q{ALTER ROLE "www-data" IN DATABASE
     usersync_strict SET default_transaction_isolation = 'serializable'});
-my $httpd = UserSync::Httpd->new(
+# a threaded child lets all of its threads but one wait for Supabase
+my $httpd = UserSync::Httpd->new(threads => 201,
     config => module_config(DBDParams => dsn_of($db)),
     vhosts => { unique => 'DBDParams ' . dsn_of($unique),
         strict => 'DBDParams ' . dsn_of($strict) },

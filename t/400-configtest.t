@@ -67,6 +67,10 @@ my %BAD = (
     UserSyncMaxBodySize => [qr/bytes from 256 to 1048576/,
         '255', '1048577', '-1', '8k', 'many', '1e3', '4096 ', '0x1000',
         '99999999999999999999999999'],
+    UserSyncMaxConcurrent => [qr/number from 1 to 100000 or .*1% to 100%/, (
+        '0', '0%', '101%', '100001', '-1', '1.5', '50 %', '%', '50%%',
+        'half', 'Off', '1e3', '99999999999999999999%',
+    )],
 );
 
 for my $directive (sort keys %BAD) {
@@ -104,6 +108,37 @@ subtest 'UserSyncColumn refuses' => sub {
     }
     $check->refused_ok(column('id', 'None'), 'no column for id',
         qr/^UserSyncColumn /m, qr/None/);
+};
+
+# first argument, second, which of them is shown, what is allowed
+my @BAD_BREAKER = (
+    ['On', undef, 'On', qr/Off or FAILURES DURATION/],
+    ['5', undef, '5', qr/Off or FAILURES DURATION/],
+    ['10s', undef, '10s', qr/Off or FAILURES DURATION/],
+    (map { [$_, '10s', $_, qr/number from 1 to 1000/] }
+        '0', '-1', '1001', '5x', 'Off', '1.5', '10s',
+        '99999999999999999999'),
+    (map { ['5', $_, $_, qr/from 1s to 3600s/] }
+        '0', '999ms', '3601s', '2h', '10x', '-1s', '10 s', 'Off',
+        '9223372036854775807s'),
+);
+
+subtest 'UserSyncCircuitBreaker refuses' => sub {
+    for my $case (@BAD_BREAKER) {
+        my ($failures, $duration, $bad, $allowed) = @$case;
+        my @arg = map { $check->quoted($_) }
+            grep {defined} $failures, $duration;
+        $check->refused_ok(
+            $check->config(UserSyncCircuitBreaker => "@arg"),
+            name('UserSyncCircuitBreaker', @arg),
+            qr/^UserSyncCircuitBreaker takes /m, shown($bad), $allowed);
+    }
+    for my $value ('', '5 10s x') {
+        $check->refused_ok(
+            $check->config(UserSyncCircuitBreaker => $value),
+            "UserSyncCircuitBreaker $value",
+            qr/^UserSyncCircuitBreaker takes 1-2 arguments/m);
+    }
 };
 
 subtest 'the number of arguments' => sub {
@@ -144,6 +179,7 @@ subtest 'good values' => sub {
             '"My Users"', '"My.Schema"."us""ers"', 'app."Users"',
             '"' . 'x' x 63 . '"'],
         UserSyncMaxBodySize => ['256', '1048576', '8192'],
+        UserSyncMaxConcurrent => ['1', '100000', '1%', '50%', '100%'],
     );
     for my $directive (sort keys %good) {
         for my $value (@{ $good{$directive} }) {
@@ -152,6 +188,9 @@ subtest 'good values' => sub {
                 name($directive, $value));
         }
     }
+    $check->accepted_ok($check->config(UserSyncCircuitBreaker => $_),
+        "UserSyncCircuitBreaker $_")
+        for 'Off', 'off', '1 1s', '5 10s', '5 10', '1000 1h', '3 1500ms';
     for my $time ('100ms', '60s', '1mi') {
         $check->accepted_ok($check->config(
             map { $_ => $time } grep {/Timeout/} keys %BAD), "each for $time");
@@ -182,12 +221,28 @@ my %LINE = (
     UserSyncTable             => 'users',
     UserSyncColumn            => 'email email',
     UserSyncMaxBodySize       => '8192',
+    UserSyncMaxConcurrent     => '50%',
+    UserSyncCircuitBreaker    => '5 10s',
 );
 
+# What is one for all children and vhosts.
+my %SERVER_ONLY
+    = map { $_ => 1 } qw(UserSyncMaxConcurrent UserSyncCircuitBreaker);
+
 subtest 'contexts' => sub {
-    my @all = map {"$_ $LINE{$_}"} sort keys %LINE;
+    my @all = map {"$_ $LINE{$_}"} grep { !$SERVER_ONLY{$_} } sort keys %LINE;
     $check->accepted_ok($check->config . $check->vhost('a.example', @all),
-        'all of them in a vhost');
+        'all but two of them in a vhost');
+    for my $directive (sort keys %SERVER_ONLY) {
+        my $line = "$directive $LINE{$directive}";
+        $check->refused_ok(
+            $check->config . $check->vhost('a.example', $line),
+            "$directive in a vhost",
+            qr/^\Q$directive\E cannot occur within <VirtualHost> section/m);
+        # it asks for no project in the main server
+        $check->accepted_ok($check->config =~ s/^(?!DBD|Load).*\n//mgr
+            . "$line\n", "$directive where no route is");
+    }
     for my $directive (sort keys %LINE) {
         next if $directive eq 'UserSyncMaxBodySize';
         $check->refused_ok($check->config . "<Location \"/x\">\n"

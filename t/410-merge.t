@@ -1,6 +1,7 @@
 # Every directive is inherited by vhosts, overridden in them and set back to
 # its default; seen in what is sent and written, not in what is configured.
 
+use UserSync::Background;
 use UserSync::Test;
 
 my $auth = double->url;
@@ -296,5 +297,46 @@ subtest 'UserSyncMaxBodySize' => sub {
 
 $httpd->stop;
 postgres->dropdb('merge');
+
+# They cannot stand in a vhost, and are one for all of them.
+subtest 'UserSyncMaxConcurrent and UserSyncCircuitBreaker' => sub {
+    double->reset;
+    my $other = UserSync::Double->start(
+        dir => UserSync::Util::new_dir('double'));
+    my $shared = UserSync::Httpd->new(
+        config => module_config(UserSyncMaxConcurrent => 2,
+            UserSyncCircuitBreaker => '2 60s', UserSyncTimeout => '20s'),
+        vhosts => {
+            same  => '',
+            own   => 'UserSyncTimeout 10s',
+            other => 'UserSyncSupabaseURL ' . $other->url,
+        })->start;
+    $shared->allow_log(qr/: (?:busy|upstream_\w+)\b|US012/);
+    my $login = sub {
+        my ($where) = @_;
+        return post($shared->url('/auth/login',
+            $where eq 'main' ? undef : $where), body('ada@example.com'));
+    };
+    double->fault(kind => 'hang_before', times => 2);
+    my @waiting = map { my $where = $_;
+        UserSync::Background->start(sub { $login->($where)->{status} })
+    } qw(main own);
+    double->wait_requests(token => 2, 20) or fail 'two wait';
+    is $login->($_)->{json}{code}, 'busy', "$_: two wait in other vhosts"
+        for qw(main same own other);
+    double->clear_faults;
+    $_->result for @waiting;
+    $shared->graceful;    # what has failed there counts no more
+
+    double->fault(kind => 'html', times => -1);
+    is $login->($_)->{json}{code}, 'upstream_bad_answer', "$_: fails"
+        for qw(same own);
+    is $login->($_)->{json}{code}, 'upstream_unavailable',
+        "$_: the circuit of the project is open" for qw(main same own);
+    isnt $login->('other')->{json}{code}, 'upstream_unavailable',
+        'that of another project is not';
+    $shared->stop;
+    $other->stop;
+};
 
 done_testing;

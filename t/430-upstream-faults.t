@@ -176,7 +176,8 @@ for my $i (0 .. $#FAULTS) {
 # ---- what is sent again
 
 # A server with one child, so that a kept connection is found again.
-my $one = UserSync::Httpd->new(children => 1, config => module_config);
+my $one = UserSync::Httpd->new(children => 1, threads => 17,
+    config => module_config);
 
 sub at_one {
     my ($op, $email) = @_;
@@ -262,9 +263,7 @@ subtest 'a restart under load' => sub {
     $supabase->add_user(email => 'ada@example.com',
         password => 'correct horse');
     my $server = UserSync::Httpd->new(config =>
-        module_config(UserSyncSupabaseURL => $supabase->url)
-        . "<IfDirective UserSyncCircuitBreaker>\n"
-        . "UserSyncCircuitBreaker Off\n</IfDirective>\n")->start;
+        module_config(UserSyncSupabaseURL => $supabase->url))->start;
     $server->allow_log(qr/upstream_(?:unavailable|bad_answer)/);
     my @load = map { UserSync::Background->start(sub {
         my ($job) = @_;

@@ -5,11 +5,15 @@ use UserSync::Test;
 
 my $logins = 10_000;
 my $workers = mpm() eq 'prefork' ? 12 : 32;
+# a threaded child lets all of its threads but one wait for Supabase
+my $httpd = UserSync::Httpd->new(config => module_config,
+    mpm() eq 'prefork' ? () : (children => 1, threads => $workers + 1))
+    ->start;
 my ($email, $password) = ('ada@example.com', 'correct horse battery');
 
 double->config(reuse_tokens => JSON::PP::true);
 double->add_user(email => $email, password => $password);
-is post('/auth/login', { email => $email, password => $password })->{status},
+is post($httpd->url('/auth/login'), { email => $email, password => $password })->{status},
     200, 'the user has a row';
 
 # What PostgreSQL has counted so far. A backend reports what it did when it
@@ -30,7 +34,7 @@ sub load {
     UserSync::Util::spew($body,
         qq({"email":"$email","password":"$password"}));
     return run_command('ab', '-q', '-n', $n, '-c', $workers, '-p',
-        $body, '-T', 'application/json', vhost_url(undef, '/auth/login'));
+        $body, '-T', 'application/json', $httpd->url('/auth/login'));
 }
 
 load(500);      # every worker has made its first connection, or will later

@@ -44,8 +44,10 @@ sub own_postgres {
     return $pg;
 }
 
-# workers  how many logins it serves at the same time (20): threads of
-#          "children" (1) processes, or with prefork so many processes
+# workers  how many logins it serves at the same time (20), or more: each of
+#          its "children" (1) has a thread for all of them, for a test's 24
+#          clients, and the one that never waits for Supabase; with prefork so
+#          many processes
 # params   instead of $pg->dsn; set  directives that differ; also all that
 #          UserSync::Httpd->new takes
 sub own_httpd {
@@ -64,7 +66,8 @@ sub own_httpd {
     );
     my %size = UserSync::Test::mpm() eq 'prefork'
         ? (children => $workers)
-        : (children => $children, threads => $workers / $children);
+        : (children => $children,
+            threads => 1 + ($workers > 24 ? $workers : 24));
     $arg{config} = $config . ($arg{config} || '');
     return UserSync::Httpd->new(%size, %arg);
 }

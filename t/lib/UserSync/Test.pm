@@ -110,6 +110,9 @@ sub module_config {
         DBDMax              => 10,
         UserSyncSupabaseURL => double()->url,
         UserSyncSupabaseKey => "file:$ENV{USERSYNC_RUN}/publishable.key",
+        # as in t/conf/extra.conf.in
+        UserSyncMaxConcurrent  => '100%',
+        UserSyncCircuitBreaker => 'Off',
         %set,
     );
     my $text = join '', map {"$_ $line{$_}\n"}
