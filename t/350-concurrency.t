@@ -202,7 +202,7 @@ subtest 'a place is free again, however its request ended' => sub {
 
 subtest 'a child that is killed' => sub {
     my $httpd = server($PREFORK ? 4 : 8);
-    $httpd->allow_log(qr/AH10392: children are killed successively/);
+    $httpd->allow_log(qr/AH1039[23]: children are killed successively/);
     my $limit = $PREFORK ? 4 : 8;
     my $job = waiting($httpd, $limit);
     # half of them: a child of prefork has one request at most
@@ -212,9 +212,9 @@ subtest 'a child that is killed' => sub {
     wait_until { !grep { -d "/proc/$_" } @killed } 20, 'httpd to see it';
     wait_until { get($httpd->url('/index.html'))->{status} == 200 } 20,
         'the site';
+    my $busy = busy($httpd);
     my $second = UserSync::Background->start(sub {
         [map { UserSync::Load::kind($_) } logins($httpd, $limit + 4)] });
-    my $busy = busy($httpd);
     wait_until { arrived() + busy($httpd) - $busy >= 2 * $limit + 4 } 20;
     my $entered = arrived() - $limit;
     double->clear_faults;
@@ -289,10 +289,10 @@ subtest 'HTTP/2' => sub {
             # mod_http2 works on six streams of a connection at first
             my $job = UserSync::Background->start(
                 sub { $h2load->(30, 5, 6) });
-            wait_until { arrived() >= $all
-                && busy($httpd) - $before >= 30 - $all } 20;
+            wait_until { arrived() >= $all && busy($httpd) > $before } 20;
             is get($httpd->url('/index.html'))->{status}, 200,
                 'the site is there';
+            sleep 0.5;    # for any that come too many
             is arrived(), $all, "round $round: $all wait";
             double->clear_faults;
             my ($ok, $failed) = $job->result =~ /^(\d+) 2xx.* (\d+) 5xx/;

@@ -330,7 +330,7 @@ subtest 'a body that cannot be used is no probe' => sub {
 
 subtest 'the child of the probe is killed' => sub {
     my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 1s");
-    $httpd->allow_log(qr/AH10392: children are killed successively/);
+    $httpd->allow_log(qr/AH1039[23]: children are killed successively/);
     my $opened = open_it($httpd);
     until_due($opened);
     double->clear_requests;
