@@ -246,6 +246,11 @@ sub exchange {
     do { $response = $self->response($option{-timeout}, $method) }
         while $response->{status} =~ /^1..$/ && !$response->{error};
     $response->{elapsed} = time - $start;
+    # httpd logs a request before it closes the connection: whoever looks into
+    # the logs next finds it there
+    $self->closed(2)
+        if !$response->{error}
+        && ($response->{headers}{connection} || '') =~ /close/i;
     return $response;
 }
 
