@@ -210,7 +210,8 @@ us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
 
 /* --- prefork's signals --- */
 
-static void block_signals(int how)
+/* how: SIG_BLOCK or SIG_UNBLOCK */
+static void signals(int how)
 {
     sigset_t endings;
 
@@ -220,16 +221,6 @@ static void block_signals(int how)
         sigaddset(&endings, SIGHUP);
         pthread_sigmask(how, &endings, NULL);
     }
-}
-
-static void hold_signals(void)
-{
-    block_signals(SIG_BLOCK);
-}
-
-static void let_signals(void)
-{
-    block_signals(SIG_UNBLOCK);
 }
 
 /* --- the state; call with the mutex held --- */
@@ -392,7 +383,7 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     enter(pg);
     pg->out++;
     pthread_mutex_unlock(&pg->mutex);
-    hold_signals();
+    signals(SIG_BLOCK);
     record = dbd_open(pool, pg->server);
     pthread_mutex_lock(&pg->mutex);
     if (record == NULL) {
@@ -408,7 +399,7 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     }
     leave(pg);
     if (record == NULL) {
-        let_signals();
+        signals(SIG_UNBLOCK);
     }
     return record;
 }
@@ -427,6 +418,18 @@ static void wait_for_change(us_pg_pool *pg, apr_time_t now,
     pg->waiting++;
     pthread_cond_timedwait(&pg->changed, &pg->mutex, &ts);
     pg->waiting--;
+}
+
+/* We go without: a signal or a warm one that was meant for us goes on. */
+static void pass_on(us_pg_pool *pg)
+{
+    if (!pg->inside) {
+        enter(pg);
+        leave(pg);
+    }
+    else if (pg->warm_count > 0) {
+        pthread_cond_signal(&pg->changed);
+    }
 }
 
 /* A record by the deadline, or NULL. */
@@ -469,12 +472,8 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
         }
         wait_for_change(pg, now, deadline);
     }
-    if (record == NULL && !pg->inside) {
-        enter(pg);
-        leave(pg); /* a signal or a warm one meant for us goes on */
-    }
-    else if (record == NULL && pg->warm_count > 0) {
-        pthread_cond_signal(&pg->changed);
+    if (record == NULL) {
+        pass_on(pg);
     }
     pthread_mutex_unlock(&pg->mutex);
     return record;
@@ -561,7 +560,7 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
     }
     pg->lent = conn;
     pthread_mutex_unlock(&pg->mutex);
-    let_signals();
+    signals(SIG_UNBLOCK);
     if (strcmp(apr_dbd_name(record->driver), "pgsql") != 0) {
         *cause = apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
                               apr_dbd_name(record->driver));
@@ -582,7 +581,7 @@ void us_pg_return(us_pg_conn *conn)
     if (conn->native != NULL) {
         us_pg_conn_release(conn);
     }
-    hold_signals();
+    signals(SIG_BLOCK);
     pthread_mutex_lock(&pg->mutex);
     *conn->link = conn->next;
     if (conn->next != NULL) {
@@ -590,5 +589,5 @@ void us_pg_return(us_pg_conn *conn)
     }
     give_back(pg, conn->record, conn->spoiled);
     pthread_mutex_unlock(&pg->mutex);
-    let_signals();
+    signals(SIG_UNBLOCK);
 }
