@@ -43,12 +43,14 @@ sub round_of {
     my ($name) = @_;
     my ($url, @header) = @{ $contender{$name} };
     my $before = cpu();
+    my $connections = double->stats->{connections};
     my ($status, $said) = run_command('ab', '-q', '-k', '-n', $requests, '-c',
         16, '-p', $body, '-T', 'application/json', @header, $url);
     my $used = cpu() - $before;
     die "ab: $said" if $status || $said =~ /Non-2xx/;
     my ($rate) = $said =~ /^Requests per second:\s+([\d.]+)/m;
-    return { rate => $rate, cpu => 1e6 * $used / $requests };
+    return { rate => $rate, cpu => 1e6 * $used / $requests,
+        connections => double->stats->{connections} - $connections };
 }
 
 sub median {
@@ -77,5 +79,11 @@ for my $name (sort keys %result) {
 diag sprintf 'module / mod_proxy: %.2f of the requests per second, %.2f times'
     . ' the CPU per request', $median{module}{rate} / $median{mod_proxy}{rate},
     $median{module}{cpu} / $median{mod_proxy}{cpu};
+for my $name (sort keys %result) {
+    my $opened = 0;
+    $opened += $_->{connections} for @{ $result{$name} };
+    diag "$name opened $opened connections for "
+        . $rounds * $requests . ' requests';
+}
 pass 'measured';
 done_testing;
