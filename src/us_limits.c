@@ -43,6 +43,7 @@ struct us_breaker {
 
 typedef struct shared {
     int slots;
+    _Atomic int used; /* slots that were ever taken are the first of them */
     int breakers;
     slot *slot;          /* both arrays stand behind this struct; every */
     us_breaker *breaker; /* child maps them at the same address */
@@ -64,6 +65,13 @@ static int limit_http2;
 /* --- set-up --- */
 
 #define OPERATIONS 2 /* us_operation */
+
+/*
+ * Children that go stay for as long as their last requests take, and worker
+ * puts new ones into their places of the scoreboard meanwhile: there can be
+ * far more of them than ServerLimit says.
+ */
+#define SLOTS_FOR(daemons) (4 * (daemons) + 64)
 
 /* Steps back from a place that others want, too, before it is given up. */
 #define ENTER_TRIES 100
@@ -113,14 +121,16 @@ apr_status_t us_limits_create(apr_pool_t *pconf, server_rec *s)
     apr_size_t slots_size;
     apr_shm_t *shm;
     apr_status_t rv;
-    int slots = 0;
+    int daemons = 0;
+    int slots;
     int breakers;
 
     breaker_urls = urls_of(pconf, s);
     breakers = us_config_breaker_failures(conf) > 0
                    ? breaker_urls->nelts * OPERATIONS
                    : 0;
-    ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &slots);
+    ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &daemons);
+    slots = SLOTS_FOR(daemons);
     slots_size = (apr_size_t)slots * sizeof(slot);
     rv = apr_shm_create(&shm,
                         sizeof(shared) + slots_size
@@ -202,6 +212,16 @@ static int is_gone(int pid)
     return pid != 0 && kill(pid, 0) != 0 && errno == ESRCH;
 }
 
+/* Slots up to this one are looked at from now on. */
+static void use_slots(int count)
+{
+    int used = atomic_load(&memory->used);
+
+    while (used < count
+           && !atomic_compare_exchange_weak(&memory->used, &used, count)) {
+    }
+}
+
 /* Take a slot whose pid is 0, or that of a child that is gone. */
 static slot *claim_slot(int pid)
 {
@@ -214,6 +234,7 @@ static slot *claim_slot(int pid)
         if ((holder == 0 || is_gone(holder))
             && atomic_compare_exchange_strong(&candidate->pid, &holder, pid)) {
             atomic_store(&candidate->waiting, 0);
+            use_slots(i + 1);
             return candidate;
         }
     }
@@ -241,7 +262,7 @@ void us_limits_child_gone(pid_t pid)
 {
     int i;
 
-    for (i = 0; memory != NULL && i < memory->slots; i++) {
+    for (i = 0; memory != NULL && i < atomic_load(&memory->used); i++) {
         slot *held = &memory->slot[i];
 
         if (atomic_load(&held->pid) == (int)pid) {
@@ -263,10 +284,11 @@ static int is_http2(const request_rec *r)
  * and then look, one at least sees the other. */
 static int waiting_in_all(void)
 {
+    int used = atomic_load(&memory->used);
     int total = 0;
     int i;
 
-    for (i = 0; i < memory->slots; i++) {
+    for (i = 0; i < used; i++) {
         total += atomic_load(&memory->slot[i].waiting);
     }
     return total;
