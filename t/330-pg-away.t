@@ -75,7 +75,7 @@ subtest 'PostgreSQL is stopped' => sub {
     my $now = time;
     $pg->start;
     note sprintf 'PostgreSQL took %.3f s to start', time - $now;
-    serves($httpd, WORKERS, 2 + $UserSync::Outage::SLACK, 'back');
+    serves($httpd, WORKERS, 2 + slack, 'back');
 };
 
 subtest 'a black hole between httpd and PostgreSQL' => sub {

@@ -320,8 +320,10 @@ subtest 'a body that cannot be used is no probe' => sub {
     until_due($opened);
     is post($httpd->url('/auth/login'), '{')->{status}, 400, 'malformed';
     my $slow = connection($httpd->url);
-    my $bytes = post_bytes($httpd->url('/auth/login'), \%ada);
+    my $bytes = post_bytes($httpd->url('/auth/login'), \%ada,
+        Expect => '100-continue');
     $slow->send(substr $bytes, 0, length($bytes) - 1);
+    is $slow->response(10)->{status}, 100, 'it has been let in';
     is tally(login($httpd)), '1 x 200', 'the next one is';
     $slow->send(substr $bytes, -1);
     is kind($slow->response(10)), '200', 'who was slow comes through as well';

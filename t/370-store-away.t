@@ -89,10 +89,10 @@ subtest 'PostgreSQL is down' => sub {
         $response->{status} == 200 } 20, 'a registration';
     my $took = time - $back;
     note sprintf 'healed after %.3f s', $took;
-    cmp_ok $took, '<', 2 + $UserSync::Outage::SLACK, 'heals by itself';
+    cmp_ok $took, '<', 2 + slack, 'heals by itself';
     is +(double->user($response->{json}{user_id}) || {})->{id},
         $response->{json}{user_id}, 'the account is there';
-    serves($httpd, 8, 2 + $UserSync::Outage::SLACK, 'all children');
+    serves($httpd, 8, 2 + slack, 'all children');
     is tally(registrations($httpd, 8)), '8 x 200',
         'registrations, too';
     $httpd->stop;
@@ -115,7 +115,7 @@ subtest 'requests that need none' => sub {
     is tally($response), '1 x 503 store_unavailable', 'before the body'
         or diag show($response);
     $pg->start;
-    serves($httpd, 8, 2 + $UserSync::Outage::SLACK, 'back');
+    serves($httpd, 8, 2 + slack, 'back');
     $httpd->stop;
 };
 
@@ -144,7 +144,7 @@ subtest 'a black hole' => sub {
         if mpm() ne 'prefork';
     cmp_ok $most, '>=', 1, 'but one does';
     $relay->thaw;
-    serves($httpd, 8, 4 + $UserSync::Outage::SLACK, 'thawed');
+    serves($httpd, 8, 4 + slack, 'thawed');
     $httpd->stop;
 };
 

@@ -16,16 +16,13 @@ use UserSync::Httpd ();
 use UserSync::Load ();
 use UserSync::Postgres ();
 use UserSync::Test ();
-use UserSync::Util qw(wait_until);
+use UserSync::Util qw(slack wait_until);
 
 our @EXPORT = qw(
     busy_backends fill_pool login logins no_rows outage_lines own_httpd
     own_postgres people serves slow_inserts slowest start_load tally
     waiting_for_locks within
 );
-
-# What a deadline may be missed by on a machine that has other things to do.
-our $SLACK = 1.5;
 
 my $PASSWORD = 'correct horse battery';
 my @people;
@@ -143,10 +140,10 @@ sub within {
     my ($limit, $name, @responses) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $slowest = slowest(@responses);
+    my $slack = slack();
     Test::More::note(sprintf '%s: %s, slowest %.3f s (limit %.1f s + %.1f s)',
-        $name, tally(@responses), $slowest, $limit, $SLACK);
-    return Test::More::cmp_ok(
-        $slowest, '<', ($limit + $SLACK) * UserSync::Util::patience(), $name);
+        $name, tally(@responses), $slowest, $limit, $slack);
+    return Test::More::cmp_ok($slowest, '<', $limit + $slack, $name);
 }
 
 # Served again: within $seconds $n logins at once succeed. Each child finds out

@@ -135,6 +135,8 @@ sub restart {
 sub crash {
     my ($self) = @_;
     my $postmaster = $self->pid or return $self;
+    # first, or a backend that it forks just now is forgotten
+    $self->stop_postmaster;
     my @pids = ($postmaster, _children($postmaster));
     $self->_disconnect;
     kill 'KILL', @pids;

@@ -25,7 +25,7 @@ use UserSync::Log ();
 use UserSync::Postgres ();
 use UserSync::Suite ();
 use UserSync::Util qw(
-    patience read_json reserve_port run_command slurp spew wait_until
+    patience read_json reserve_port run_command slack slurp spew wait_until
     write_json
 );
 
@@ -36,7 +36,7 @@ our @EXPORT = (
         allow_log ca_file connection curl done_testing double expect_log
         forked get httpd log_mark log_since module_config mpm parallel post
         post_bytes postgres raw request reserve_port row_of run_command show
-        sleep slurp spew time user_row_ok vhost_url wait_until
+        slack sleep slurp spew time user_row_ok vhost_url wait_until
     ),
 );
 

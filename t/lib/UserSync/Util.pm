@@ -14,9 +14,11 @@ use JSON::PP ();
 use POSIX ();
 use Time::HiRes qw(sleep time);
 
+my $processors;
+
 our @EXPORT_OK = qw(
-    alive append_json make_dir new_dir patience read_json
-    reserve_port run_command slurp spew top_dir wait_until write_json
+    alive append_json make_dir new_dir patience read_json reserve_port
+    run_command slack slurp spew top_dir wait_until write_json
 );
 
 # The checkout, or the copy of it that the suite runs in.
@@ -27,8 +29,20 @@ sub top_dir {
     return Cwd::abs_path("$dir/../../..");
 }
 
-# How much longer than usual to wait for things: valgrind and busy machines.
-sub patience { return $ENV{USERSYNC_PATIENCE} || 1 }
+# How much longer than usual to wait for things: for valgrind as somebody says,
+# and for as many processes as there are that want each processor.
+sub patience { return ($ENV{USERSYNC_PATIENCE} || 1) * _business() }
+
+sub _business {
+    my ($load) = (slurp('/proc/loadavg') || '') =~ /^([\d.]+)/ or return 1;
+    $processors ||= () = (slurp('/proc/cpuinfo') || '') =~ /^processor\b/mg;
+    my $each = $load / ($processors || 1);
+    return $each < 1 ? 1 : $each > 10 ? 10 : $each;
+}
+
+# By how many seconds a deadline may be missed, because the machine has other
+# things to do.
+sub slack() { return 1.5 * patience() }
 
 # Every directory of a run lives below one short path: it is removed as a whole,
 # and the path of a unix socket in it stays below the limit of 107 bytes.
