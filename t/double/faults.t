@@ -228,6 +228,19 @@ $r = faulty(kind => 'fixture', file => 'gw_envoy_upstream_timeout.txt',
     status => 503, headers => {'Retry-After' => 3});
 is "$r->{status} $r->{h}{'retry-after'}", '503 3', 'fixture: changed';
 
+# ---- answers without end
+for my $case ([endless_headers => qr/\AHTTP\/1\.1 200 OK\r\nX-More: a+\r\n/],
+    [endless_interim => qr/\AHTTP\/1\.1 103 Early Hints\r\nX-More: /]) {
+    my ($kind, $head) = @$case;
+    $s = begin(op => 'token', kind => $kind);
+    raw_send($s, $LOGIN);
+    my $got = raw_read($s, sub { length $_[0] > 1_000_000 });
+    like $got, $head, "$kind: the head";
+    cmp_ok length $got, '>', 1_000_000, "$kind: and on";
+    $d->clear_faults;
+    is raw_eof($s), 'eof', "$kind: ends with the fault";
+}
+
 # ---- the right answer in odd ways
 my $normal = shape(login(begin())->{body});
 $r = faulty(kind => 'chunked');
@@ -252,6 +265,16 @@ ok exists $body->{token_type} && !defined $body->{token_type},
 is_deeply $body->{extra}, [1, {a => "\x{e9}"}], 'transform: added';
 like $r->{body}, qr/\A\{"access_token":.*"user":\{"id":"not-a-uuid","aud"/s,
     'transform: order kept';
+
+# ---- nothing is forgotten in a restart
+$s = begin();
+is login($s)->{status}, 200, 'a user';
+$d->down;
+is raw_eof($s), 'eof', 'down: connections are closed';
+ok !raw_connect($d->port), 'down: refused';
+$d->up;
+$s = raw_connect($d->port);
+is login($s)->{status}, 200, 'up: the user is still there';
 
 is $d->stderr, '', 'nothing on stderr';
 $d->stop;

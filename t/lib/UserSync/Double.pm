@@ -240,7 +240,9 @@ sub _hold_ports {
 sub down {
     my ($self) = @_;
     croak 'not started by this process' if !$self->{pid};
-    $self->{saved} = $self->_call(POST => '/save')->{file};
+    # what is answered after the state was saved would be forgotten
+    $self->{saved}
+        = $self->_call(POST => '/save', { last => JSON::PP::true })->{file};
     return $self->stop(keep_ports => 1);
 }
 

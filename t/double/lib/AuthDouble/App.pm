@@ -156,6 +156,16 @@ sub drop_held {
     return;
 }
 
+# nobody is connected any more, nor can be
+sub hang_up {
+    my ($self) = @_;
+    for my $server ($self->auth_servers) {
+        $server->shut;
+        $_->close for $server->conns;
+    }
+    return;
+}
+
 sub connections {
     my ($self) = @_;
     my ($accepted, $open) = (0, 0);

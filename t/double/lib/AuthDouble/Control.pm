@@ -10,7 +10,8 @@ package AuthDouble::Control;
 #                             commit (do the work, e.g. create the user, first)
 # GET|DELETE /requests        what arrived on the auth ports
 # GET /stats                  connections since the last reset, open ones
-# POST /save                  state into a file for --restore
+# POST /save {last}           state into a file for --restore; last: no request
+#                             changes it any more, all connections are closed
 # POST /mint {id, claims}     an access token of that user
 use strict;
 use warnings;
@@ -200,8 +201,9 @@ sub _stats {
 }
 
 sub _save {
-    my ($self) = @_;
+    my ($self, $in) = @_;
     my $file = $self->{app}{state} . '/state.sto';
+    $self->{app}->hang_up if truthy($in->{last});
     $self->{app}{store}->save($file);
     return obj(file => $file);
 }

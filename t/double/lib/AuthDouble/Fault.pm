@@ -8,7 +8,7 @@ use AuthDouble::Json qw(encode decode plain);
 my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hang_before
     hang_after_headers close close_after_commit reset cut wrong_length html
     empty huge status fixture redirect garbage drip truncate_json chunked
-    close_idle transform);
+    close_idle transform endless_headers endless_interim);
 
 # these act on connections, before any request is read
 my %EARLY = map { $_ => 1 } qw(refuse hang_accept);
@@ -244,6 +244,27 @@ sub _close_idle {
     my ($head, $body) = render($req, $self->_normal($req));
     $conn->write($head . $body);
     return $conn->finish;
+}
+
+# again and again, until the other side has had enough
+sub _again {
+    my ($conn, $piece) = @_;
+    $conn->write($piece) if !length $conn->{wbuf};
+    return $conn->timer(1, sub { _again($conn, $piece) });
+}
+
+sub _endless_headers {
+    my ($self, $f, $conn, $req) = @_;
+    $conn->hold;
+    $conn->write("HTTP/1.1 200 OK\r\n");
+    return _again($conn, ("X-More: " . 'a' x 4000 . "\r\n") x 16);
+}
+
+sub _endless_interim {
+    my ($self, $f, $conn, $req) = @_;
+    $conn->hold;
+    return _again($conn, "HTTP/1.1 103 Early Hints\r\n"
+        . ("X-More: " . 'a' x 4000 . "\r\n") x 15 . "\r\n");
 }
 
 sub _transform {
