@@ -21,7 +21,7 @@ COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
 
-.PHONY: all install test test-asan soak memcheck compare demo lint format clean \
+.PHONY: all install test test-asan test-chaos soak memcheck compare demo lint format clean \
   deps-build deps-test deps-demo deps-lint
 
 all: $(MODULE)
@@ -62,6 +62,13 @@ test-asan: deps-test
 	$(MAKE) -C build/asan all $(UNIT_TESTS) OPTIMIZE='-O1 -g' \
 	  SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
 	USERSYNC_HTTPD=t/sanitized-httpd build/asan/t/run-suite $(TEST_ARGS)
+
+# The failures of t/chaos, in which all parts go down in turn and at once: short
+# in the suite, here for about ten minutes with each MPM.
+test-chaos: deps-test
+	$(MAKE) all
+	USERSYNC_CHAOS=1 USERSYNC_LIMIT=3600 t/run-suite -v $(or $(TEST_ARGS), \
+	  $(wildcard t/chaos/*.t) t/340-pgbouncer.t t/350-concurrency.t)
 
 # Long measures, by hand: memory over 200 000 logins, valgrind over mixed ones.
 soak: deps-test

@@ -3,6 +3,7 @@
 # fails.
 
 use UserSync::Test;
+use UserSync::Chaos;
 use UserSync::Outage;
 use UserSync::Util;
 
@@ -53,8 +54,9 @@ serves($httpd, 24, 5, 'works');
 cmp_ok scalar(() = $pg->backends('app')), '<=', 6,
     'connections are shared';
 
-my $load = start_load($httpd, 300, clients => 24, grow => 4);
-for my $round (1 .. 8) {
+my $load = start_load($httpd, scaled(300, 6000), clients => 24,
+    grow => scaled(4, 60));
+for my $round (1 .. scaled(8, 200)) {
     my $rows = $pg->value(app => 'SELECT count(*) FROM users');
     wait_until {
         $pg->value(app => 'SELECT count(*) FROM users') > $rows + 10

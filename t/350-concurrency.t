@@ -4,6 +4,7 @@
 # rest of the site down.
 
 use UserSync::Background;
+use UserSync::Chaos;
 use UserSync::Load;
 use UserSync::Test;
 
@@ -354,7 +355,7 @@ subtest 'Supabase hangs and the site does not' => sub {
     hang();
     my $start = time;
     my $load = UserSync::Load->start(url => $httpd->url('/auth/login'),
-        people => [\%ada], clients => 60);
+        people => [\%ada], clients => scaled(60, 300));
     double->wait_requests(token => 5, 20) or die "no logins\n";
     wait_until { grep {/US012: .*opens/} $httpd->log_since } 20,
         'the circuit to open';

@@ -15,7 +15,7 @@ use warnings;
 use POSIX ();
 use Time::HiRes ();
 
-use UserSync::Util qw(new_dir read_json write_json);
+use UserSync::Util qw(alive new_dir read_json write_json);
 
 my $count = 0;
 my $dir;
@@ -53,15 +53,26 @@ sub stopping {
 
 sub pid { return $_[0]{pid} }
 
+# Tells the block to end, unless it is to end by itself, and waits for that.
 sub _reap {
-    my ($self) = @_;
+    my ($self, $by_itself) = @_;
     my $pid = delete $self->{pid} or return;
     my $life = delete $lives{$pid};
-    close $life if $life;
+    close $life if $life && !$by_itself;
     local ($?, $!);
     local $SIG{CHLD} = 'DEFAULT';
     waitpid $pid, 0;
     return;
+}
+
+# Has it come to its end?
+sub is_done { return !$_[0]{pid} || -e $_[0]{file} || !alive($_[0]{pid}) }
+
+# The same as result for a block that knows when it is done.
+sub finished {
+    my ($self) = @_;
+    $self->_reap(1);
+    return $self->result;
 }
 
 # Waits for the end of the block and returns its value; dies with it.

@@ -11,8 +11,14 @@ package UserSync::Load;
 # a few of them and others join all the time, so that there are always rows
 # to be made and rows that exist.
 #
+# Other requests than logins: request => sub { my ($number) = @_; ... } returns
+# what UserSync::HTTP takes, [method, url, body, headers], and a name for whom
+# it is. With "most" there are so many of them: finish waits for the
+# last one, stop does not.
+#
 # stop returns { count, by => {"200" => n, "503 store_unavailable" => n},
-# slowest (seconds), bad => [samples that are no 200], ids => [of the 200s] }.
+# slowest (seconds), bad => [samples that are no 200], ids => [of the 200s] };
+# with "keep" also replies => [{kind, who, opened, ended, user_id}].
 
 use strict;
 use warnings;
@@ -27,32 +33,40 @@ use UserSync::Util qw(patience);
 # After this long (seconds) a login without an answer counts as failed.
 my $LIMIT = 30;
 
-# clients (24), url, people, grow
+# clients (24), url, people, grow, request, most, keep; rate: requests per second
+# at the most, for failures come back faster than successes
 sub start {
     my ($class, %arg) = @_;
-    my %self = (clients => 24, grow => 0, %arg);
+    my %self = (clients => 24, grow => 0, begun => 0, %arg);
     my $job = UserSync::Background->start(sub { _run($_[0], \%self) });
     return bless { job => $job }, $class;
 }
 
 sub stop { return $_[0]{job}->result }
 
+# Of a load with "most": waits until all of them are answered.
+sub finish { return $_[0]{job}->finished }
+
+sub is_done { return $_[0]{job}->is_done }
+
 sub _run {
     my ($job, $self) = @_;
     local $SIG{PIPE} = 'IGNORE';
     my $poll = IO::Poll->new;
-    my $seen = { count => 0, by => {}, slowest => 0, bad => [], ids => {} };
+    my $seen = { count => 0, by => {}, slowest => 0, bad => [], ids => {},
+        replies => $self->{keep} ? [] : undef };
     $self->{since} = time;
     my %calls;
     my $stopping;
     while (!$stopping || %calls) {
         $stopping ||= $job->stopping;
-        while (!$stopping && keys %calls < $self->{clients}) {
-            my $call = _login($self);
+        while (!($stopping ||= _is_enough($self))
+            && keys %calls < $self->{clients} && _is_due($self)) {
+            my $call = _begin($self);
             $calls{ fileno $call->{socket} } = $call;
             $poll->mask($call->{socket} => POLLOUT);
         }
-        $poll->poll(0.05);
+        $poll->poll($self->{rate} ? 0.005 : 0.05);
         for my $socket ($poll->handles(POLLIN | POLLOUT | POLLERR | POLLHUP)) {
             my $fd = fileno $socket;
             my $call = $calls{$fd} or next;
@@ -65,6 +79,27 @@ sub _run {
     return $seen;
 }
 
+sub _is_enough {
+    my ($self) = @_;
+    return $self->{most} ? $self->{begun} >= $self->{most} : 0;
+}
+
+sub _is_due {
+    my ($self) = @_;
+    return 1 unless $self->{rate};
+    return $self->{begun} < (time - $self->{since}) * $self->{rate};
+}
+
+sub _begin {
+    my ($self) = @_;
+    my ($request, $who) = $self->{request}
+        ? $self->{request}->($self->{begun}) : _login($self);
+    $self->{begun}++;
+    my $call = UserSync::HTTP::_open($request);
+    @$call{qw(opened who)} = (time, $who);
+    return $call;
+}
+
 sub _login {
     my ($self) = @_;
     my $people = $self->{people};
@@ -75,10 +110,8 @@ sub _login {
         $known = @$people if $known > @$people;
     }
     my $person = $people->[rand $known];
-    my $call = UserSync::HTTP::_open([POST => $self->{url},
-        { email => $person->{email}, password => $person->{password} }]);
-    $call->{opened} = time;
-    return $call;
+    return ([POST => $self->{url}, { email => $person->{email},
+        password => $person->{password} }], $person->{email});
 }
 
 sub _advance {
@@ -112,6 +145,11 @@ sub _account {
     $seen->{count}++;
     $seen->{by}{$key}++;
     $seen->{slowest} = $elapsed if $elapsed > $seen->{slowest};
+    push @{ $seen->{replies} }, {
+        kind => $key, who => $call->{who}, opened => $call->{opened},
+        ended => $call->{opened} + $elapsed,
+        user_id => $key eq '200' ? $response->{json}{user_id} : undef,
+    } if $seen->{replies};
     if ($key eq '200') {
         $seen->{ids}{ $response->{json}{user_id} } = 1;
     }

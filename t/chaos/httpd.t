@@ -1,0 +1,128 @@
+# httpd restarts gracefully again and again, stops gracefully, and loses
+# children, all under load: gracefuls cost no request, a stop answers what it
+# has begun, and every place of UserSyncMaxConcurrent is there afterwards.
+
+use UserSync::Test;
+use UserSync::Chaos;
+use UserSync::Outage;
+
+use constant CLIENTS => 16;
+use constant LIMIT   => 12;
+
+my $PREFORK = mpm() eq 'prefork';
+my ($CHILDREN, $THREADS) = $PREFORK ? (24, 1) : (2, 16);
+my $REFUSED = 'Connection refused|closed|Connection reset by peer';
+
+double->config(autoconfirm => JSON::PP::true, reuse_tokens => JSON::PP::true);
+my @people = people(100);
+
+# Room for the old generations beside the new one: ServerLimit cannot change
+# while httpd runs.
+sub server {
+    my $httpd = UserSync::Httpd->new(children => $CHILDREN,
+        threads => $THREADS, config => module_config(
+            UserSyncMaxConcurrent => LIMIT, UserSyncTimeout => '30s',
+            UserSyncStoreTimeout => '5s')
+            . sprintf "ServerLimit %d\n", 4 * $CHILDREN);
+    UserSync::Util::spew($httpd->dir . '/htdocs/index.html', 'fine');
+    $httpd->allow_log(qr/AH03490: scoreboard is full/);
+    $httpd->start;
+    return $httpd;
+}
+
+# Logins, registrations and, of twelve, nine that wait for Supabase at most.
+my $number = 0;
+
+sub mixed {
+    my ($httpd, $prefix) = @_;
+    my $register = registrations($httpd->url('/auth/register'), $prefix);
+    return UserSync::Load->start(clients => LIMIT - 3, keep => 1,
+        request => sub {
+            my ($n) = @_;
+            return $register->($n) if $n % 10 == 0;
+            my $person = $people[ $n % @people ];
+            return ([POST => $httpd->url('/auth/login'), {
+                email => $person->{email}, password => $person->{password} }],
+                $person->{email});
+        });
+}
+
+sub everybody_has_a_row {
+    my ($seen) = @_;
+    my %row = map { $_->{id} => 1 }
+        postgres->sql(app => 'SELECT id FROM users');
+    return is_deeply [grep { !$row{$_} } @{ $seen->{ids} }], [],
+        'whoever got a token has a row';
+}
+
+subtest 'a graceful restart each second' => sub {
+    my $httpd = server();
+    my $load = mixed($httpd, 'graceful');
+    for (1 .. scaled(5, 20)) {
+        my $next = time + 1;
+        $httpd->graceful;
+        sleep $next - time if time < $next; # so often
+    }
+    my $seen = $load->stop;
+    kinds_ok($seen, '200', 'nothing fails');
+    cmp_ok $seen->{count}, '>', 20, 'many came';
+    everybody_has_a_row($seen);
+    places_ok($httpd, LIMIT, $people[0], 'all places are free again');
+    $httpd->stop;
+};
+
+subtest 'children killed' => sub {
+    my $httpd = server();
+    $httpd->allow_log(qr/AH1039[23]: children are killed successively/);
+    my $load = mixed($httpd, 'killed');
+    my $killed = 0;
+    for (1 .. scaled(5, 60)) {
+        my @children = $httpd->children;
+        my $child = pick(@children);
+        kill 'KILL', $child;
+        $killed++;
+        wait_until { !-d "/proc/$child" } 20, 'httpd to see it';
+        wait_until { $httpd->children } 20, 'a child';
+    }
+    my $seen = $load->stop;
+    kinds_ok($seen, "200|$REFUSED|cut off",
+        'a killed child answers nothing, all others do');
+    my $lost = $seen->{count} - count_of($seen, '200');
+    cmp_ok $lost, '<=', $killed * ($PREFORK ? 1 : LIMIT - 3),
+        "$killed killed, no more requests lost than they had";
+    everybody_has_a_row($seen);
+    $httpd->allow_log(qr/AH00052: child pid \d+ exit signal Killed/);
+    places_ok($httpd, LIMIT, $people[0], 'their places are free again');
+    $httpd->stop;
+};
+
+subtest 'a graceful stop' => sub {
+    for my $round (1 .. scaled(1, 10)) {
+        my $httpd = server();
+        my $load = mixed($httpd, "stop$round");
+        wait_until { double->stats->{requests}{token} } 20, 'logins';
+        # some wait for Supabase when it comes: they are answered
+        double->fault(kind => 'delay', ms => 1500 * UserSync::Util::patience(),
+            op => 'token', times => -1);
+        double->clear_requests;
+        my %waiting;
+        wait_until {
+            %waiting = map { $_->{json}{email} => 1 }
+                double->requests('token');
+            keys %waiting >= 3;
+        } 20, 'logins that wait';
+        my $told = time;
+        my $took = $httpd->stop('WINCH');
+        my $seen = $load->stop;
+        double->clear_faults;
+        kinds_ok($seen, "200|$REFUSED", "round $round: answered or refused");
+        my @begun = grep { $waiting{ $_->{who} } && $_->{opened} < $told
+            && $_->{ended} > $told } @{ $seen->{replies} };
+        is_deeply [map { $_->{kind} } @begun], [map {200} keys %waiting],
+            'what was begun is finished';
+        everybody_has_a_row($seen);
+        note sprintf 'stopped after %.3f s', $took;
+    }
+};
+
+done_testing;
