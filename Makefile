@@ -41,7 +41,7 @@ install: $(MODULE)
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
 UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c),$(wildcard t/unit/*.c))
 UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
-  json.c log.c request.c secret.c values.c)
+  json.c json_scan.c log.c request.c secret.c values.c)
 
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
   $(wildcard t/unit/*.h) Makefile | deps-build

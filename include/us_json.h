@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_json.h: JSON in and out.  us_json.c is the only user of json-c.
- *
- * RFC 8259 strictly: json-c 0.16 in its strict mode still takes NaN,
- * Infinity, "1.", single-quoted names, raw control characters, surrogates and
- * overlong forms in UTF-8 and U+0000; all of them are refused here.
+ * us_json.h: JSON in and out.  us_json.c is the only user of json-c, which
+ * decodes strings with escapes and writes.  It reads no whole documents: that
+ * is us_json_scan.c's, which copies nothing and is stricter (json-c 0.16 in
+ * its strict mode takes NaN, Infinity, "1.", single-quoted names, raw control
+ * characters, surrogates and overlong forms in UTF-8, and U+0000).
  *
  * Threads: no shared state; a document belongs to the thread that parsed it.
  */
@@ -41,8 +41,8 @@ typedef enum us_json_type {
  *
  * text, len  need not end in NUL; must outlive the document (slices point
  *            into it)
- * depth      deepest nesting that is taken
- * out        set to the document; freed with pool or by us_json_free
+ * depth      so many objects and arrays inside each other are taken
+ * out        set to the document; in pool
  *
  * Returns NULL, or what is wrong in a few words (static text).
  */
@@ -50,8 +50,8 @@ const char *us_json_parse(apr_pool_t *pool, const char *text, apr_size_t len,
                           int depth, us_json **out);
 
 /*
- * Free the document early.  Every string in it is wiped first: json-c holds
- * copies of passwords and tokens.  Runs by itself when the pool goes.
+ * Wipe every string that us_json_string decoded.  Runs by itself when the
+ * pool goes.  The document is not to be used afterwards.
  */
 void us_json_free(us_json *doc);
 

@@ -136,11 +136,11 @@ static int take_user(apr_pool_t *pool, const us_json *doc, int nested,
     return 1;
 }
 
+/* A string with something between its quotes; not decoded, it is a token. */
 static int has_text(const us_json *doc, const char *const *path)
 {
-    const char *text = us_json_string(doc, path, NULL);
-
-    return text != NULL && *text != '\0';
+    return us_json_type_of(doc, path) == US_JSON_STRING
+           && us_json_raw(doc, path).len > 2;
 }
 
 /* A session: whose access token and user stand in the answer. */
@@ -474,7 +474,7 @@ static us_outcome judge_answered(us_call *call, us_operation operation,
     }
     call->health = health_of(outcome, answer->status, call->code);
     if (doc != NULL) {
-        us_json_free(doc); /* its tokens need not wait for the pool */
+        us_json_free(doc); /* what was decoded need not wait for the pool */
     }
     return outcome;
 }

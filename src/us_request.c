@@ -156,7 +156,7 @@ us_outcome us_request_parse(us_call *call, us_request_kind kind,
     take_email(call, doc, credentials);
     take_password(call, kind, doc, credentials);
     take_options(call, kind, doc, credentials);
-    us_json_free(doc); /* with it goes json-c's copy of the password */
+    us_json_free(doc); /* with it goes the decoded password */
     if (call->fields != NULL) {
         const us_field_error *first
             = &APR_ARRAY_IDX(call->fields, 0, us_field_error);

@@ -6,7 +6,7 @@
 # From the bottom up. A unit may include what stands on lines above its own;
 # two on one line know nothing of each other. A new file needs a place here.
 layers='
-    usersync us_clock us_secret us_values us_cafile
+    usersync us_clock us_secret us_values us_cafile us_json_scan
     us_json us_log
     us_config us_http
     us_conftree us_limits
