@@ -20,6 +20,7 @@
 #define US_HTTP_MAX_WANTED 4
 
 typedef struct us_http_client us_http_client;
+typedef struct us_http_url us_http_url; /* parsed once; read-only */
 
 typedef struct us_http_options {
     const char *const *headers; /* "Name: value", NULL at the end */
@@ -30,7 +31,7 @@ typedef struct us_http_options {
 } us_http_options;
 
 typedef struct us_http_request {
-    const char *url;
+    const us_http_url *url;
     const char *body;
     apr_size_t body_len;
     const char *header;          /* one more "Name: value", or NULL */
@@ -67,6 +68,9 @@ int us_http_start(apr_pool_t *pchild);
  */
 us_http_client *us_http_client_create(apr_pool_t *pool,
                                       const us_http_options *options);
+
+/* A URL to post to, living as long as pool.  NULL when it is none. */
+us_http_url *us_http_url_create(apr_pool_t *pool, const char *text);
 
 /*
  * Send a POST and wait for its answer, no longer than request->timeout.

@@ -127,6 +127,36 @@ us_http_client *us_http_client_create(apr_pool_t *pool,
     return client;
 }
 
+/* --- URLs --- */
+
+struct us_http_url {
+    const char *text;
+    CURLU *parsed; /* libcurl works on a copy of its own */
+};
+
+static apr_status_t url_destroy(void *data)
+{
+    us_http_url *url = data;
+
+    curl_url_cleanup(url->parsed);
+    return APR_SUCCESS;
+}
+
+us_http_url *us_http_url_create(apr_pool_t *pool, const char *text)
+{
+    us_http_url *url = apr_palloc(pool, sizeof(*url));
+
+    url->text = apr_pstrdup(pool, text);
+    url->parsed = curl_url();
+    if (url->parsed == NULL) {
+        return NULL;
+    }
+    apr_pool_cleanup_register(pool, url, url_destroy, apr_pool_cleanup_null);
+    return curl_url_set(url->parsed, CURLUPART_URL, text, 0) == CURLUE_OK
+               ? url
+               : NULL;
+}
+
 /* --- handles --- */
 
 /* libcurl's write callback: collect the body, up to US_HTTP_MAX_BODY. */
@@ -359,7 +389,7 @@ static void trace(const http_handle *handle, const us_log *log,
     us_trace(log, APLOG_DEBUG,
              "[%s] POST %s: %s, status %ld, %" APR_SIZE_T_FMT
              " bytes in %d ms, %s connection",
-             log->request_id, request->url,
+             log->request_id, request->url->text,
              answer->result == US_HTTP_ANSWERED ? "answered" : answer->problem,
              answer->status, answer->body_len,
              (int)apr_time_as_msec(answer->elapsed),
@@ -386,7 +416,7 @@ void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
     /* one more header in front of the shared list; libcurl reads only */
     extra.data = apr_pstrdup(pool, request->header);
     extra.next = client->headers;
-    curl_easy_setopt(handle->curl, CURLOPT_URL, request->url);
+    curl_easy_setopt(handle->curl, CURLOPT_CURLU, request->url->parsed);
     curl_easy_setopt(handle->curl, CURLOPT_HTTPHEADER,
                      request->header != NULL ? &extra : client->headers);
     curl_easy_setopt(handle->curl, CURLOPT_POSTFIELDS, request->body);

@@ -130,11 +130,17 @@ static const char *scan_escape(scanner *s)
     return NULL;
 }
 
-/* Most bytes of a string stand for themselves. */
+/* Bytes of a string that stand for themselves: all of ASCII but control
+ * characters, the quote and the backslash. */
+static const unsigned char is_plain[256] = {
+    [0x20 ... 0x21] = 1,
+    [0x23 ... 0x5B] = 1,
+    [0x5D ... 0x7F] = 1,
+};
+
 static const char *skip_plain(const char *p, const char *end)
 {
-    while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80
-           && *p != '"' && *p != '\\') {
+    while (p < end && is_plain[(unsigned char)*p]) {
         p++;
     }
     return p;

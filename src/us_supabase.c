@@ -18,8 +18,8 @@
 
 struct us_supabase {
     us_http_client *http;
-    const char *signup_url;
-    const char *login_url;
+    us_http_url *signup_url;
+    us_http_url *login_url;
     apr_interval_time_t signup_timeout;
     apr_interval_time_t login_timeout;
     us_breaker *breaker[2]; /* by us_operation */
@@ -56,16 +56,21 @@ us_supabase *us_supabase_create(apr_pool_t *pool, const us_server_conf *conf)
     supabase->http = us_http_client_create(pool, &options);
     us_secret_wipe(apikey, strlen(apikey));
     us_secret_wipe(bearer, strlen(bearer));
-    supabase->signup_url = apr_pstrcat(pool, conf->url, "/signup", NULL);
-    supabase->login_url
-        = apr_pstrcat(pool, conf->url, "/token?grant_type=password", NULL);
+    supabase->signup_url = us_http_url_create(
+        pool, apr_pstrcat(pool, conf->url, "/signup", NULL));
+    supabase->login_url = us_http_url_create(
+        pool,
+        apr_pstrcat(pool, conf->url, "/token?grant_type=password", NULL));
     supabase->signup_timeout = us_config_register_timeout(conf);
     supabase->login_timeout = us_config_timeout(conf);
     supabase->breaker[US_SIGNUP] = us_breaker_find(conf->url, US_SIGNUP);
     supabase->breaker[US_LOGIN] = us_breaker_find(conf->url, US_LOGIN);
     supabase->forward_ip = us_config_forward_ip(conf);
     supabase->columns = us_config_columns(pool, conf);
-    return supabase->http != NULL ? supabase : NULL;
+    return supabase->http != NULL && supabase->signup_url != NULL
+                   && supabase->login_url != NULL
+               ? supabase
+               : NULL;
 }
 
 /* A piece of text for writev-style joining. */
