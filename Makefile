@@ -21,8 +21,8 @@ COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
 
-.PHONY: all install test test-asan test-chaos soak memcheck compare demo lint format clean \
-  deps-build deps-test deps-demo deps-lint
+.PHONY: all install test test-asan test-chaos soak memcheck compare bench demo \
+  lint format clean deps-build deps-test deps-bench deps-demo deps-lint
 
 all: $(MODULE)
 
@@ -85,6 +85,24 @@ compare: deps-test
 	$(MAKE) all
 	t/run-suite --mpm event -v t/long/compare.t
 
+# Side by side with what else could do it, in turn; t/bench/run tells more.
+# SCENARIOS (all), ROUNDS and SECONDS of each run; KEEP=1: the others' results.
+bench: deps-bench
+	$(MAKE) all build/bench/upstream build/bench/lookups
+	t/bench/node-pg
+	BENCH_ROUNDS='$(ROUNDS)' BENCH_SECONDS='$(SECONDS)' BENCH_KEEP='$(KEEP)' \
+	  t/bench/run $(SCENARIOS)
+
+build/bench/upstream: t/bench/upstream.c t/bench/upstream_auth.c \
+  t/bench/upstream_auth.h Makefile
+	@mkdir -p build/bench
+	$(CC) -D_GNU_SOURCE $(COMPILE_FLAGS) -o $@ $(filter %.c,$^) -lssl -lcrypto
+
+build/bench/lookups: t/bench/lookups.c Makefile
+	@mkdir -p build/bench
+	$(CC) -D_GNU_SOURCE $(COMPILE_FLAGS) $(shell pkg-config --cflags libpq) \
+	  -o $@ $< $(shell pkg-config --libs libpq) -lcrypto
+
 demo: deps-demo
 	$(MAKE) all
 	t/demo
@@ -97,7 +115,7 @@ format: deps-lint
 	  t/fuzz/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-build deps-test deps-demo deps-lint:
+deps-build deps-test deps-bench deps-demo deps-lint:
 	@t/install-deps build $(filter-out build,$(@:deps-%=%))
 
 clean:

@@ -1,0 +1,122 @@
+package Bench::Httpd;
+
+# The contenders that are httpd: all with the event MPM, Debian's limits, the
+# same modules loaded and the same access log.
+
+use strict;
+use warnings;
+
+use parent -norequire, 'Bench::Contender';
+
+use UserSync::Httpd ();
+use UserSync::Util qw(spew top_dir);
+
+# Debian's mpm_event.conf, and the ServerLimit that it leaves to the default.
+our $LIMITS = <<'CONF';
+StartServers            2
+ServerLimit             16
+ThreadLimit             64
+ThreadsPerChild         25
+MinSpareThreads         25
+MaxSpareThreads         75
+MaxRequestWorkers       150
+MaxConnectionsPerChild  0
+CONF
+our $WORKERS = 150;
+
+sub launch {
+    my ($self) = @_;
+    my $world = $self->{world};
+    my $config = join '', "LogLevel warn usersync:warn\n",
+        $self->{tuned} ? 'Include ' . top_dir() . "/conf/usersync-tuned.conf\n"
+            : $LIMITS, $self->can("_$self->{name}")->($self),
+        $self->{more} || '';
+    $self->{httpd} = UserSync::Httpd->new(
+        mpm => 'event', modules => [qw(authz_dbd authn_anon)],
+        config => $config);
+    spew($self->{httpd}->dir . '/htdocs/static.html', 'x' x 1024);
+    $self->{httpd}->start;
+    $self->wait_ready;
+    return;
+}
+
+sub still_there { return }
+sub said { return join "\n", '', $_[0]{httpd}->log_since(0) }
+sub pids { return $_[0]{httpd}->pid }
+sub stop { return $_[0]{httpd}->stop }
+sub url  { return $_[0]{httpd}->url($_[1]) }
+
+# What httpd had to complain of, which would make the figures worthless.
+sub trouble { return $_[0]{httpd}->log->unexpected }
+
+sub route {
+    my ($self, $kind) = @_;
+    return { headers => '', url => $self->url($kind eq 'register'
+        ? '/auth/register' : '/auth/login') } if $self->{name} eq 'module';
+    my $place = $self->{name} eq 'proxy' ? '/proxied'
+        : $kind eq 'known' ? '/known' : '/new';
+    return {
+        headers => $self->{name} eq 'stock' ? 'basic' : '',
+        url => $self->url($place . ($kind eq 'register' ? '/signup'
+            : '/token?grant_type=password')),
+    };
+}
+
+# The database for mod_dbd, as conf/usersync.conf has it.
+sub _dbd {
+    my ($self) = @_;
+    my $dsn = $self->{world}->pg->dsn($self->{db});
+    my $keep = $self->{tuned} ? '' : "DBDKeep 4\nDBDMax 10\n";
+    return qq(DBDriver pgsql\nDBDParams "$dsn"\nDBDMin 0\n$keep);
+}
+
+sub _module {
+    my ($self) = @_;
+    my $world = $self->{world};
+    return $self->_dbd . join "\n",
+        'UserSyncSupabaseURL ' . $self->upstream_url,
+        "UserSyncSupabaseKey file:" . $world->dir . '/publishable.key',
+        ($self->{tls} ? 'UserSyncCACertificateFile ' . $world->ca_file : ()),
+        '<Location "/auth/register">', 'SetHandler usersync-register',
+        '</Location>', '<Location "/auth/login">',
+        'SetHandler usersync-login', '</Location>', '';
+}
+
+# The query string stays with the client: one in a ProxyPass URL would make
+# mod_proxy open a connection for each request.
+sub _proxy_pass {
+    my ($self, @places) = @_;
+    my $url = $self->upstream_url;
+    my $tls = $self->{tls} ? "SSLProxyEngine On\nSSLProxyCACertificateFile "
+        . $self->{world}->ca_file . "\n" : '';
+    return $tls . join '', map {"ProxyPass $_/ $url/auth/v1/\n"} @places;
+}
+
+sub _proxy { return $_[0]->_proxy_pass('/proxied') }
+
+# The user names himself a second time, in Basic authentication: mod_authz_dbd
+# cannot look into bodies. No password is looked at. The statement comes before
+# the upstream is asked, and nothing proves that the user is who he says.
+sub _stock {
+    my ($self) = @_;
+    return $self->_dbd . $self->_proxy_pass('/known', '/new') . <<'CONF';
+<LocationMatch "^/(known|new)/">
+    AuthType Basic
+    AuthName bench
+    AuthBasicProvider anon
+    Anonymous *
+    Anonymous_LogEmail Off
+    Anonymous_MustGiveEmail Off
+</LocationMatch>
+<Location "/known/">
+    AuthzDBDQuery "SELECT 'member' FROM users WHERE id = md5(%s)::uuid"
+    Require dbd-group member
+</Location>
+<Location "/new/">
+    AuthzDBDQuery "INSERT INTO users (id, email) SELECT md5(e)::uuid, e FROM (SELECT %s::text) AS given (e) ON CONFLICT (id) DO NOTHING"
+    Require dbd-login
+</Location>
+CONF
+}
+
+1;

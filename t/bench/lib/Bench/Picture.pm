@@ -1,0 +1,96 @@
+package Bench::Picture;
+
+# One picture of what was measured, through gnuplot.
+
+use strict;
+use warnings;
+
+use UserSync::Util qw(new_dir run_command spew);
+
+my @ORDER = qw(module proxy stock python node nginx);
+my %LABEL = (
+    module => 'mod_usersync', proxy => 'mod\\_proxy', stock => 'stock httpd',
+    python => 'FastAPI', node => 'Node.js', nginx => 'nginx',
+);
+
+# Bars with the lowest and the highest round: label, median, low, high
+sub _bars {
+    my ($result, $what, $title, $data) = @_;
+    my $n = 0;
+    my $rows = join '', map {
+        my $spread = $result->{$_}{$what};
+        sprintf "%d \"%s\" %f %f %f %d\n", $n++, $LABEL{$_},
+            @$spread{qw(median low high)}, $_ eq 'module' ? 1 : 2;
+    } grep { $result->{$_} } @ORDER;
+    spew($data, $rows);
+    return <<"GNUPLOT";
+set title "$title"
+plot '$data' using 1:3:6:xtic(2) with boxes lc variable notitle, \\
+     '' using 1:3:4:5 with yerrorbars lc rgb '#333333' pt 0 notitle
+GNUPLOT
+}
+
+# Shares of the ideal, for each number of clients.
+sub _shares {
+    my ($result, $data) = @_;
+    my @clients = sort { $a <=> $b } keys %$result;
+    my @names = grep { $result->{ $clients[0] }{$_} } @ORDER;
+    spew($data, join '', map {
+        my $name = $_;
+        join(' ', qq("$LABEL{$name}"), map {
+            $result->{$_}{$name}{of_ideal}{median} } @clients) . "\n";
+    } @names);
+    my $column = 1;
+    my $plots = join ', ', map {
+        $column++;
+        "'$data' using $column:xtic(1) title '$_ clients'";
+    } @clients;
+    return <<"GNUPLOT";
+set title "upstream takes 200 ms: achieved / ideal"
+set style data histogram
+set style histogram clustered gap 1
+set yrange [0:1.3]
+set key top right horizontal
+plot $plots
+GNUPLOT
+}
+
+sub draw {
+    my ($scenarios, $file) = @_;
+    my $dir = new_dir('picture');
+    my @panels;
+    if (my $known = $scenarios->{known}) {
+        push @panels,
+            _bars($known->{result}, 'rate',
+                'login of known users: requests/s', "$dir/rate"),
+            _bars($known->{result}, 'cpu',
+                'CPU per request, microseconds', "$dir/cpu");
+    }
+    if (my $first = $scenarios->{first}) {
+        push @panels, _bars($first->{result}, 'rate',
+            'first logins, a row for each: requests/s', "$dir/first");
+    }
+    push @panels, _shares($scenarios->{slow}{result}, "$dir/slow")
+        if $scenarios->{slow};
+    return unless @panels;
+    my $lines = int((@panels + 1) / 2);
+    my $height = 320 * $lines;
+    my $script = spew("$dir/script", <<"GNUPLOT" . join '', @panels);
+set terminal svg size 900,$height font 'sans-serif,12' background '#ffffff'
+set output '$file'
+set linetype 1 lc rgb '#c0392b'
+set linetype 2 lc rgb '#7f8c8d'
+set linetype 3 lc rgb '#2c7fb8'
+set style fill solid 0.9
+set boxwidth 0.7
+set grid ytics
+set yrange [0:*]
+set xtics rotate by -20
+set multiplot layout $lines,2
+GNUPLOT
+    my ($status, $said) = run_command('gnuplot', $script);
+    die "gnuplot: $said" if $status;
+    return;
+}
+
+1;

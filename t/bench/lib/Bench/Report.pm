@@ -1,0 +1,198 @@
+package Bench::Report;
+
+# What came out: lines while it goes on, a table, what the JSON file holds.
+
+use strict;
+use warnings;
+
+use JSON::PP ();
+use POSIX ();
+
+use UserSync::Httpd ();
+use UserSync::Postgres ();
+use UserSync::Util qw(run_command slurp);
+
+use Bench::Contender ();
+use Bench::Picture ();
+use Bench::Scenario ();
+use Bench::Targets ();
+
+my @ORDER = qw(module proxy stock python node nginx direct);
+
+# $kept: an earlier result whose scenarios stay where none is measured anew
+sub new {
+    my ($class, $kept) = @_;
+    my $self = bless {
+        scenarios  => $kept ? $kept->{scenarios} : {},
+        contenders => {%Bench::Contender::TITLE},
+        machine    => machine(),
+        versions   => versions(),
+    }, $class;
+    die "BENCH_KEEP: the kept result is of other versions or another machine\n"
+        if $kept && (_text($kept->{versions}) ne _text($self->{versions})
+            || _text($kept->{machine}) ne _text($self->{machine}));
+    return $self;
+}
+
+sub _text { return JSON::PP->new->canonical->encode($_[0]) }
+
+sub add {
+    my ($self, $name, $result, $rounds, $seconds) = @_;
+    $self->{scenarios}{$name} = {
+        title   => $Bench::Scenario::TITLE{$name},
+        date    => POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime),
+        rounds  => $rounds,
+        seconds => $seconds,
+        load    => (split ' ', slurp('/proc/loadavg'))[0],
+        result  => $result,
+    };
+    return;
+}
+
+sub result {
+    my ($self) = @_;
+    return { %$self, targets => [Bench::Targets::judge($self->{scenarios})] };
+}
+
+sub draw { return Bench::Picture::draw($_[0]{scenarios}, $_[1]) }
+
+# ---- where and with what
+
+sub machine {
+    my ($cpu) = (slurp('/proc/cpuinfo') || '') =~ /^model name\s*: (.*)/m;
+    my $cores = () = (slurp('/proc/cpuinfo') || '') =~ /^processor\s*:/mg;
+    my ($kb) = (slurp('/proc/meminfo') || '') =~ /^MemTotal:\s+(\d+)/m;
+    my ($os) = (slurp('/etc/os-release') || '') =~ /^PRETTY_NAME="?([^"\n]*)/m;
+    return { cpu => $cpu, cores => $cores, kernel => (POSIX::uname())[2],
+        memory_gb => sprintf('%.0f', $kb / 1024 / 1024), os => $os };
+}
+
+sub versions {
+    my %version;
+    for my $package (qw(apache2-bin libcurl4 libjson-c5 libpq5 nginx nodejs
+        node-pg python3-fastapi python3-httpx python3-sqlalchemy
+        python3-asyncpg python3-uvicorn python3-uvloop wrk libssl3)) {
+        my ($status, $said) = run_command('dpkg-query', '-W', '-f',
+            '${db:Status-Status} ${Version}', $package);
+        $version{$package} = $1 if !$status && $said =~ /^installed (.*)/;
+    }
+    my ($status, $said) = run_command(UserSync::Postgres::bin('postgres'), '-V');
+    ($version{postgresql}) = $said =~ /PostgreSQL\) (\S+)/ unless $status;
+    ($status, $said) = run_command('node', '--version');
+    ($version{node}) = $said =~ /v(\S+)/ unless $status;
+    return \%version;
+}
+
+# ---- in words
+
+sub progress {
+    my ($name, $round, $run) = @_;
+    if (defined $run->{kb}) {
+        printf "  %d  %-9s %8.1f KB for each\n", $round, $name, $run->{kb};
+    }
+    elsif (defined $run->{client_cpu}) {
+        printf "  %d  %-9s %8.0f/s  client %6.1f us  server %6.1f us\n", $round,
+            $name, @$run{qw(rate client_cpu server_cpu)};
+    }
+    elsif ($run->{by}) {
+        my $by = $run->{by};
+        printf "  %d  %-9s %8.0f/s  offered %d: %s, %d waiting at the end\n",
+            $round, $name, $run->{rate}, $run->{sent}, join(', ', map {
+                "$by->{$_} x $_" } sort keys %$by), $run->{waiting};
+    }
+    else {
+        printf "  %d  %-9s %8.0f/s  %6.1f us  p99 %7.2f ms%s\n", $round, $name,
+            @$run{qw(rate cpu p99)},
+            $run->{failed} ? "  $run->{failed} failed" : '';
+    }
+    return;
+}
+
+sub table {
+    my ($self) = @_;
+    my $text = '';
+    for my $name (@Bench::Scenario::ALL) {
+        my $scenario = $self->{scenarios}{$name} or next;
+        $text .= "$name: $scenario->{title}\n"
+            . "  $scenario->{rounds} rounds, $scenario->{date}\n";
+        my $code = __PACKAGE__->can("_table_$name") || \&_table;
+        $text .= $code->($scenario->{result}) . "\n";
+    }
+    return $text . Bench::Targets::table($self->{scenarios});
+}
+
+sub _range {
+    my ($format, $spread) = @_;
+    return sprintf "$format ($format-$format)",
+        map { $spread->{$_} } qw(median low high);
+}
+
+# Medians, lowest and highest in brackets.
+sub _table {
+    my ($result, $more) = @_;
+    my $text = sprintf "  %-9s %-22s %-22s %9s %8s %8s %8s\n", 'contender',
+        'requests/s', 'CPU us/request', 'PG us', 'PSS MB', 'p50 ms', 'p99 ms';
+    my %known = map { $_ => 1 } @ORDER;
+    for my $name ((grep { $result->{$_} } @ORDER),
+        grep { !$known{$_} } sort keys %$result) {
+        my $seen = $result->{$name};
+        $text .= sprintf "  %-9s %-22s %-22s %9.1f %8.1f %8.2f %8.2f%s\n",
+            $name, _range('%.0f', $seen->{rate}), _range('%.1f', $seen->{cpu}),
+            $seen->{pg_cpu}{median}, $seen->{pss}{median} / 1024,
+            $seen->{p50}{median}, $seen->{p99}{median},
+            join '', $seen->{failed} ? "  $seen->{failed} failed" : (),
+            $more ? $more->($seen) : ();
+    }
+    return $text;
+}
+
+sub _table_tls {
+    return _table($_[0], sub {
+        sprintf '  %d connections, %.1f per 10 000', $_[0]{opened},
+            $_[0]{per_10000};
+    });
+}
+
+sub _table_slow {
+    my ($result) = @_;
+    return join '', map {
+        "  $_ clients\n" . _table($result->{$_}, sub {
+            sprintf '  %.3f of ideal', $_[0]{of_ideal}{median};
+        });
+    } sort { $a <=> $b } keys %$result;
+}
+
+sub _table_memory {
+    my ($result) = @_;
+    return sprintf "  %d logins wait: %s KB for each; idle: %s MB\n",
+        $result->{clients}, _range('%.1f', $result->{kb}),
+        sprintf '%.1f', $result->{idle}{median} / 1024;
+}
+
+sub _table_hung {
+    my ($result) = @_;
+    my $text = '';
+    for my $side (qw(redirect login)) {
+        my %by;
+        for my $run (@{ $result->{$side}{offered} }) {
+            $by{$_} += $run->{by}{$_} for keys %{ $run->{by} };
+        }
+        $text .= sprintf "  %-9s static %s requests/s, p99 %.2f ms,"
+            . " answers: %s\n", $side, _range('%.0f', $result->{$side}{rate}),
+            $result->{$side}{p99}{median},
+            join ', ', map {"$by{$_} x $_"} sort keys %by;
+    }
+    return $text . '  ratio     ' . _range('%.3f', $result->{ratio}) . "\n";
+}
+
+sub _table_prepared {
+    my ($result) = @_;
+    return join '', map {
+        sprintf "  %-9s %s/s, client %s us, server %s us\n", $_,
+            _range('%.0f', $result->{$_}{rate}),
+            _range('%.1f', $result->{$_}{client_cpu}),
+            _range('%.1f', $result->{$_}{server_cpu});
+    } sort keys %$result;
+}
+
+1;

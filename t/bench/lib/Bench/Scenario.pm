@@ -1,0 +1,239 @@
+package Bench::Scenario;
+
+# The scenarios: each starts what it needs, measures, stops it again and
+# returns { figures => ..., setup => what it was, in words }.
+
+use strict;
+use warnings;
+
+use Time::HiRes qw(sleep time);
+
+use UserSync::HTTP ();
+use UserSync::Util qw(run_command slurp top_dir wait_until);
+
+use Bench::Contender ();
+use Bench::Httpd ();
+use Bench::Measure qw(rounds run_wrk spread);
+use Bench::OpenLoop ();
+use Bench::Process qw(cpu_seconds family pss_kb);
+
+my $CLIENTS = 16;
+my $DELAY   = 200;
+my @WAITING = (64, 256, 500);
+
+# In the order in which they run.
+our @ALL = qw(known first register slow rows tls memory hung prepared);
+
+our %TITLE = (
+    known    => "login of known users, no delay, $CLIENTS connections",
+    first    => "first logins (a row for each), no delay, $CLIENTS connections",
+    register => "register (a row for each), no delay, $CLIENTS connections",
+    slow     => "login of known users, upstream takes $DELAY ms, tuned limits",
+    rows     => 'login of known users, table of 1 000 000 and of 1 000 rows',
+    tls      => 'login of known users, TLS to the upstream',
+    memory   => 'memory of logins that wait, tuned limits',
+    hung     => 'hung upstream, 300 logins/s offered, a static file beside it',
+    prepared => 'the look-up of a known user through libpq, one connection',
+);
+
+# Runs one by its name. run: { world, rounds, seconds, progress }
+sub run {
+    my ($name, $run) = @_;
+    my $code = __PACKAGE__->can("_$name") or die "no scenario named $name\n";
+    my @started;
+    my $start = sub {
+        my $it = Bench::Contender->start($_[0], $run->{world}, @_[1 .. $#_]);
+        push @started, $it;
+        return $it;
+    };
+    my $result = eval { $code->($run, $start) };
+    my $error  = $@;
+    $run->{world}->delay(0);
+    $run->{world}->hang(0);
+    $_->stop for @started;
+    die $error unless $result;
+    return $result;
+}
+
+sub _options {
+    my ($run, %more) = @_;
+    return (connections => $CLIENTS,
+        (map { $_ => $run->{$_} } qw(rounds seconds progress)), %more);
+}
+
+sub _known {
+    my ($run, $start) = @_;
+    my @all = map { $start->($_) }
+        qw(module proxy stock python node nginx direct);
+    return rounds('known', \@all, _options($run));
+}
+
+# Each starts from the same table, which has grown by what was inserted.
+sub _first {
+    my ($run, $start) = @_;
+    my @all = map { $start->($_) } qw(module stock python node);
+    my $result = rounds('first', \@all, _options($run));
+    $run->{world}->refill('app');
+    return $result;
+}
+
+sub _register {
+    my ($run, $start) = @_;
+    my @all = map { $start->($_) } qw(module proxy stock python node nginx);
+    my $result = rounds('register', \@all, _options($run));
+    $run->{world}->refill('app');
+    return $result;
+}
+
+# A client has five requests a second: short runs would count the edges.
+sub _slow {
+    my ($run, $start) = @_;
+    my @all = map { $start->($_, tuned => 1) }
+        qw(module proxy stock python node nginx);
+    my $seconds = $run->{seconds} < 5 ? 5 : $run->{seconds};
+    my %result;
+    $run->{world}->delay($DELAY);
+    for my $clients (@WAITING) {
+        $result{$clients} = rounds('known', \@all,
+            _options($run, connections => $clients, seconds => $seconds));
+        for my $seen (values %{ $result{$clients} }) {
+            my $ideal = $clients * 1000 / $DELAY;
+            $seen->{of_ideal}
+                = spread(map { $_ / $ideal } @{ $seen->{rate}{all} });
+        }
+    }
+    return \%result;
+}
+
+sub _rows {
+    my ($run, $start) = @_;
+    my @all = map {
+        my $it = $start->('module', db => $_);
+        $it->{label} = $_ eq 'app' ? '1000000' : '1000';
+        $it;
+    } qw(app small);
+    return rounds('known', \@all, _options($run));
+}
+
+# Connections are counted from the start of the servers on.
+sub _tls {
+    my ($run, $start) = @_;
+    my %before = %{ $run->{world}->stats };
+    my $module = $start->('module', tls => 1);
+    my $alone = $run->{world}->stats;
+    my $proxy = $start->('proxy', tls => 1);
+    my $result = rounds('known', [$module, $proxy], _options($run));
+    # the first requests of both came before the rounds
+    $result->{module}{opened} += $alone->{tls} - $before{tls};
+    for my $seen (values %$result) {
+        $seen->{$_} += $seen->{warm_up}{$_} for qw(opened requests);
+        $seen->{per_10000} = $seen->{opened} * 10_000 / $seen->{requests};
+    }
+    return $result;
+}
+
+# A fresh server that has answered once, then 500 logins that wait.
+sub _memory {
+    my ($run, $start) = @_;
+    my $world = $run->{world};
+    my $clients = $WAITING[-1];
+    my (@kb, @idle);
+    for my $round (1 .. $run->{rounds}) {
+        my $it = $start->('module', tuned => 1,
+            more => "UserSyncTimeout 60s\nUserSyncCircuitBreaker Off\n");
+        my $threads = 0;
+        wait_until {
+            $threads = 0;
+            $threads += () = glob "/proc/$_/task/*" for $it->{httpd}->children;
+            $threads > 1024;
+        } 30, 'all threads';
+        my $before = pss_kb($it->pids);
+        $world->hang(1);
+        my $load = Bench::OpenLoop->start(rate => 1000, clients => $clients,
+            url => $it->route('known')->{url});
+        wait_until { $world->stats->{waiting} >= $clients } 30,
+            "$clients logins that wait";
+        sleep 0.5;
+        my $during = pss_kb($it->pids);
+        my $waited = $world->stats->{waiting};
+        $load->stop;
+        die "only $waited logins waited\n" if $waited != $clients;
+        $world->hang(0);
+        $it->stop;
+        push @kb, ($during - $before) / $clients;
+        push @idle, $before;
+        $run->{progress}->('module', $round,
+            { kb => $kb[-1], idle => $before });
+    }
+    return { kb => spread(@kb), idle => spread(@idle), clients => $clients };
+}
+
+# Both sides of one round on servers of their own that have just been started:
+# no round finds the circuit as the last one left it. wrk measures from the
+# moment on at which the first login goes out.
+sub _hung {
+    my ($run, $start) = @_;
+    my $seconds = $run->{seconds} < 12 ? 12 : $run->{seconds};
+    my (%static, %logins);
+    for my $round (1 .. $run->{rounds}) {
+        my @sides = $round % 2 ? qw(redirect login) : qw(login redirect);
+        for my $side (@sides) {
+            my $it = $start->('module',
+                more => "Redirect 503 /redirected\n");
+            $it->{httpd}->log->allow(qr/./);
+            $run->{world}->hang(1);
+            my $load = Bench::OpenLoop->start(rate => 300, clients => 300,
+                url => $side eq 'login' ? $it->route('known')->{url}
+                    : $it->url('/redirected'));
+            my $seen = run_wrk(url => $it->url('/static.html'),
+                mode => 'get', connections => $CLIENTS, seconds => $seconds);
+            my $offered = $load->stop;
+            $run->{world}->hang(0);
+            $it->stop;
+            die "$side: $offered->{unsent} requests could not be offered\n"
+                if $offered->{unsent} > 0.01 * $offered->{sent};
+            push @{ $static{$side} }, $seen;
+            push @{ $logins{$side} }, $offered;
+            $run->{progress}->($side, $round, { %$seen, %$offered });
+        }
+    }
+    my %result = map {
+        my $side = $_;
+        $side => {
+            rate => spread(map { $_->{rate} } @{ $static{$side} }),
+            p99  => spread(map { $_->{p99} } @{ $static{$side} }),
+            max  => spread(map { $_->{max} } @{ $static{$side} }),
+            offered => $logins{$side},
+        };
+    } qw(redirect login);
+    return { %result, seconds => $seconds, ratio => spread(map {
+        $static{login}[$_]{rate} / $static{redirect}[$_]{rate}
+    } 0 .. $run->{rounds} - 1) };
+}
+
+# Would it pay to prepare the look-up? The same statement in both ways.
+sub _prepared {
+    my ($run) = @_;
+    my $pg = $run->{world}->pg;
+    my %seen;
+    for my $round (1 .. $run->{rounds}) {
+        for my $way ($round % 2 ? qw(params prepared) : qw(prepared params)) {
+            my ($status, $said) = run_command(
+                top_dir() . '/build/bench/lookups', $pg->dsn('app'), $way,
+                $run->{seconds}, $run->{world}->rows('app'), $round);
+            my $line = $status ? undef : eval { JSON::PP::decode_json($said) };
+            die "lookups $way: $said" unless $line;
+            push @{ $seen{$way} }, $line;
+            $run->{progress}->($way, $round, $line);
+        }
+    }
+    return { map {
+        my $way = $_;
+        $way => { map {
+            my $what = $_;
+            $what => spread(map { $_->{$what} } @{ $seen{$way} });
+        } qw(rate client_cpu server_cpu) };
+    } keys %seen };
+}
+
+1;
