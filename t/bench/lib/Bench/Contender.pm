@@ -57,6 +57,9 @@ sub name     { return $_[0]{name} }
 sub has_rows { return $_[0]{name} =~ /^(?:module|stock|python|node)$/ }
 sub trouble  { return () }
 
+# Seconds of load before the first round.
+sub warm_up { return 2 }
+
 sub upstream_url {
     my ($self) = @_;
     return $self->{tls} ? $self->{world}->tls_url : $self->{world}->url;

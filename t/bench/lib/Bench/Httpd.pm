@@ -62,11 +62,15 @@ sub route {
     };
 }
 
-# The database for mod_dbd, as conf/usersync.conf has it.
+# The database for mod_dbd, as conf/usersync.conf or usersync-tuned.conf has
+# it. mod_authz_dbd holds a connection for as long as the request lives, the
+# upstream's time included: with the tuned limits it gets nearly all that
+# PostgreSQL's max_connections leave to two children.
 sub _dbd {
     my ($self) = @_;
     my $dsn = $self->{world}->pg->dsn($self->{db});
-    my $keep = $self->{tuned} ? '' : "DBDKeep 4\nDBDMax 10\n";
+    my $keep = !$self->{tuned} ? "DBDKeep 4\nDBDMax 10\n"
+        : $self->{name} eq 'stock' ? "DBDKeep 85\nDBDMax 85\n" : '';
     return qq(DBDriver pgsql\nDBDParams "$dsn"\nDBDMin 0\n$keep);
 }
 

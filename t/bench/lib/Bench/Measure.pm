@@ -85,7 +85,7 @@ sub rounds {
     my (%seen, @order, %warm);
     $_->check($kind) for @$contenders;
     $warm{ $_->{label} || $_->name }
-        = _measure($_, $kind, %arg, seconds => 1, seed => 99)
+        = _measure($_, $kind, %arg, seconds => $_->warm_up, seed => 99)
         for @$contenders;
     for my $round (1 .. $arg{rounds}) {
         @order = @order ? (@order[1 .. $#order], $order[0]) : @$contenders;

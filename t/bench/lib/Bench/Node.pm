@@ -36,6 +36,9 @@ sub launch {
 
 sub route { return Bench::Python::route(@_) }
 
+# The compiler of V8 is done with it after some thousand requests only.
+sub warm_up { return 10 }
+
 require Bench::Python;
 
 1;

@@ -32,7 +32,7 @@ GNUPLOT
 
 # Shares of the ideal, for each number of clients.
 sub _shares {
-    my ($result, $data) = @_;
+    my ($result, $data) = @_; # of each number of clients
     my @clients = sort { $a <=> $b } keys %$result;
     my @names = grep { $result->{ $clients[0] }{$_} } @ORDER;
     spew($data, join '', map {
@@ -70,8 +70,9 @@ sub draw {
         push @panels, _bars($first->{result}, 'rate',
             'first logins, a row for each: requests/s', "$dir/first");
     }
-    push @panels, _shares($scenarios->{slow}{result}, "$dir/slow")
-        if $scenarios->{slow};
+    my %slow = map { /^slow(\d+)$/ ? ($1 => $scenarios->{$_}{result}) : () }
+        keys %$scenarios;
+    push @panels, _shares(\%slow, "$dir/slow") if %slow;
     return unless @panels;
     my $lines = int((@panels + 1) / 2);
     my $height = 320 * $lines;

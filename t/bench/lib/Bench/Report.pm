@@ -115,7 +115,8 @@ sub table {
         my $scenario = $self->{scenarios}{$name} or next;
         $text .= "$name: $scenario->{title}\n"
             . "  $scenario->{rounds} rounds, $scenario->{date}\n";
-        my $code = __PACKAGE__->can("_table_$name") || \&_table;
+        my $code = __PACKAGE__->can('_table_' . $name =~ s/\d+$//r)
+            || \&_table;
         $text .= $code->($scenario->{result}) . "\n";
     }
     return $text . Bench::Targets::table($self->{scenarios});
@@ -154,12 +155,9 @@ sub _table_tls {
 }
 
 sub _table_slow {
-    my ($result) = @_;
-    return join '', map {
-        "  $_ clients\n" . _table($result->{$_}, sub {
-            sprintf '  %.3f of ideal', $_[0]{of_ideal}{median};
-        });
-    } sort { $a <=> $b } keys %$result;
+    return _table($_[0], sub {
+        sprintf '  %.3f of ideal', $_[0]{of_ideal}{median};
+    });
 }
 
 sub _table_memory {
