@@ -2,14 +2,14 @@ package Bench::OpenLoop;
 
 # Clients that do not wait for each other: requests go out at a fixed rate,
 # whatever becomes of those before them. A number of clients, each with a
-# connection that it keeps, take turns; one that waits for its answer is passed
-# over. A request for which no client is free counts as not sent.
+# connection that it keeps if it may, take turns; one that waits for its answer
+# is passed over. When none is free, one more joins them.
 #
 #   my $load = Bench::OpenLoop->start(url => $url, rate => 300, clients => 300);
 #   my $seen = $load->stop;
 #
-# stop returns { sent, unsent, by => { "503" => n }, waiting (at the end),
-# late (seconds behind the schedule, at most) }.
+# stop returns { sent, by => { "503" => n }, waiting (at the end), peak (who
+# waited at the same time), late (seconds behind the schedule, at most) }.
 
 use strict;
 use warnings;
@@ -35,7 +35,7 @@ sub _run {
     local $SIG{PIPE} = 'IGNORE';
     $self->{poll} = IO::Poll->new;
     $self->{free} = [map { { } } 1 .. $self->{clients}];
-    $self->{seen} = { sent => 0, unsent => 0, by => {}, late => 0 };
+    $self->{seen} = { sent => 0, by => {}, peak => 0, late => 0 };
     $self->{busy} = {};
     my $start = time;
     my $next  = 0;
@@ -57,8 +57,7 @@ sub _run {
 
 sub _send {
     my ($self, $number) = @_;
-    my $client = shift @{ $self->{free} };
-    return $self->{seen}{unsent}++ if !$client;
+    my $client = shift @{ $self->{free} } || {};
     my @request = (POST => $self->{url}, {
         email => Bench::World::email($number % 1000),
         password => 'correct horse battery',
@@ -69,7 +68,10 @@ sub _send {
         : UserSync::HTTP::_open(\@request);
     $self->{busy}{ fileno $call->{socket} } = $call;
     $self->{poll}->mask($call->{socket} => POLLOUT);
-    $self->{seen}{sent}++;
+    my $seen = $self->{seen};
+    $seen->{sent}++;
+    my $waiting = keys %{ $self->{busy} };
+    $seen->{peak} = $waiting if $waiting > $seen->{peak};
     return;
 }
 
@@ -93,10 +95,11 @@ sub _poll {
         }
         $poll->remove($socket);
         delete $self->{busy}{ fileno $socket };
-        my $kind = $call->{response}{error} || $call->{response}{status};
-        $self->{seen}{by}{$kind}++;
-        push @{ $self->{free} }, { $call->{response}{error} ? ()
-            : (socket => $socket) };
+        my $response = $call->{response};
+        $self->{seen}{by}{ $response->{error} || $response->{status} }++;
+        my $kept = !$response->{error}
+            && ($response->{headers}{connection} || '') !~ /close/i;
+        push @{ $self->{free} }, { $kept ? (socket => $socket) : () };
     }
     return;
 }

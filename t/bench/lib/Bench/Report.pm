@@ -96,9 +96,9 @@ sub progress {
     }
     elsif ($run->{by}) {
         my $by = $run->{by};
-        printf "  %d  %-9s %8.0f/s  offered %d: %s, %d waiting at the end\n",
+        printf "  %d  %-9s %8.0f/s  offered %d: %s, %d at the same time\n",
             $round, $name, $run->{rate}, $run->{sent}, join(', ', map {
-                "$by->{$_} x $_" } sort keys %$by), $run->{waiting};
+                "$by->{$_} x $_" } sort keys %$by), $run->{peak};
     }
     else {
         printf "  %d  %-9s %8.0f/s  %6.1f us  p99 %7.2f ms%s\n", $round, $name,
@@ -176,8 +176,9 @@ sub _table_hung {
             $by{$_} += $run->{by}{$_} for keys %{ $run->{by} };
         }
         $text .= sprintf "  %-9s static %s requests/s, p99 %.2f ms,"
-            . " answers: %s\n", $side, _range('%.0f', $result->{$side}{rate}),
-            $result->{$side}{p99}{median},
+            . " max %.0f ms\n            logins: %s\n", $side,
+            _range('%.0f', $result->{$side}{rate}),
+            $result->{$side}{p99}{median}, $result->{$side}{max}{high},
             join ', ', map {"$by{$_} x $_"} sort keys %by;
     }
     return $text . '  ratio     ' . _range('%.3f', $result->{ratio}) . "\n";
