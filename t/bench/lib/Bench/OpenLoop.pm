@@ -3,7 +3,8 @@ package Bench::OpenLoop;
 # Clients that do not wait for each other: requests go out at a fixed rate,
 # whatever becomes of those before them. A number of clients, each with a
 # connection that it keeps if it may, take turns; one that waits for its answer
-# is passed over. When none is free, one more joins them.
+# is passed over. When none is free, one more joins them. With "most" no more
+# than so many requests are sent.
 #
 #   my $load = Bench::OpenLoop->start(url => $url, rate => 300, clients => 300);
 #   my $seen = $load->stop;
@@ -40,7 +41,8 @@ sub _run {
     my $start = time;
     my $next  = 0;
     while (!$job->stopping) {
-        my $wait = $start + $next / $self->{rate} - time;
+        my $wait = $self->{most} && $next >= $self->{most} ? 0.1
+            : $start + $next / $self->{rate} - time;
         if ($wait <= 0) {
             $self->{seen}{late} = -$wait if -$wait > $self->{seen}{late};
             _send($self, $next++);
