@@ -112,7 +112,7 @@ lint: deps-lint
 
 format: deps-lint
 	clang-format -i mod_usersync.c src/*.c include/*.h t/unit/*.[ch] \
-	  t/fuzz/*.[ch]
+	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
 deps-build deps-test deps-bench deps-demo deps-lint:
