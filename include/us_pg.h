@@ -25,6 +25,13 @@ typedef enum us_pg_status {
     US_PG_WRONG_DRIVER /* DBDriver is not pgsql */
 } us_pg_status;
 
+/* A statement with text parameters. */
+typedef struct us_pg_statement {
+    const char *sql;
+    int count;       /* of parameters */
+    apr_uint64_t id; /* 0: not worth preparing; see us_pg_prepared */
+} us_pg_statement;
+
 /* What a statement gave.  Everything is in the pool given to us_pg_exec. */
 typedef struct us_pg_result {
     int rows;
@@ -78,12 +85,18 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
  * stand for a moment behind another module that is inside mod_dbd. */
 void us_pg_return(us_pg_conn *conn);
 
+/* A statement that each connection prepares once; sql must outlive it. */
+us_pg_statement us_pg_prepared(const char *sql, int count);
+
 /*
- * Run one statement with text parameters (NULL: SQL NULL).  A connection
- * that turns out to be lost is made anew in place and the statement is
- * repeated until deadline, as it is after a serialization failure or a
- * deadlock: statements must be idempotent.  One that has cost three
- * connections is not sent again.
+ * Run one statement (a parameter that is NULL: SQL NULL).  A connection that
+ * turns out to be lost is made anew in place and the statement is repeated
+ * until deadline, as it is after a serialization failure or a deadlock:
+ * statements must be idempotent.  One that has cost three connections is not
+ * sent again.
+ *
+ * A prepared statement that a changed table or a transaction pooler has made
+ * useless is repeated unprepared.
  *
  * Making a connection anew looks its host name up synchronously and gives
  * each address the rest of the deadline: name one address in DBDParams.
@@ -91,7 +104,10 @@ void us_pg_return(us_pg_conn *conn);
  * Returns US_PG_OK, US_PG_ERROR, US_PG_TIMEOUT or US_PG_AWAY.
  */
 us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
-                        apr_time_t deadline, const char *sql, int count,
+                        apr_time_t deadline, const us_pg_statement *statement,
                         const char *const *params, us_pg_result *result);
+
+/* Does the SQLSTATE of an error begin so?  "23", "42501" ... */
+int us_pg_is_class(const us_pg_result *error, const char *class_code);
 
 #endif /* US_PG_H */

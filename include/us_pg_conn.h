@@ -35,4 +35,9 @@ void us_pg_conn_release(us_pg_conn *conn);
 int us_pg_pool_trouble(us_pg_pool *pg, apr_time_t since);
 void us_pg_pool_fine(us_pg_pool *pg);
 
+/* Do prepared statements stay where they were made?  Once they did not, they
+ * are of no use in this child. */
+int us_pg_pool_prepares(us_pg_pool *pg);
+void us_pg_pool_forgets_prepared(us_pg_pool *pg);
+
 #endif /* US_PG_CONN_H */

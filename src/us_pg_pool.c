@@ -35,9 +35,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pause between two attempts to connect: it grows with the outage, for mod_dbd
- * logs each attempt that fails, and is longest when PostgreSQL counts as
- * away. */
+/* Between two attempts to connect: longer with the outage, for mod_dbd logs
+ * each that fails, and longest when PostgreSQL counts as away. */
 #define RETRY_PAUSE_MIN apr_time_from_msec(50)
 #define RETRY_PAUSE_MAX apr_time_from_msec(250)
 #define PROBE_PAUSE apr_time_from_sec(1)
@@ -62,6 +61,7 @@ struct us_pg_pool {
     apr_time_t trouble_last;        /* the last failure of that time */
     apr_time_t trouble_since;       /* 0: connecting works */
     volatile apr_uint32_t troubled; /* trouble_since != 0, to be peeked at */
+    volatile apr_uint32_t forgets;  /* a pooler loses prepared statements */
     ap_dbd_t **warm;                /* room for capacity each */
     int warm_count;
     ap_dbd_t **spoiled;
@@ -104,12 +104,6 @@ void us_pg_register_hooks(void)
 {
     APR_OPTIONAL_HOOK(dbd, post_connect, remember_settings, NULL, NULL,
                       APR_HOOK_MIDDLE);
-}
-
-void us_pg_child_environment(void)
-{
-    /* two seconds are the least that libpq takes */
-    setenv("PGCONNECT_TIMEOUT", "2", 0);
 }
 
 /*
@@ -300,6 +294,16 @@ void us_pg_pool_fine(us_pg_pool *pg)
         clear_trouble(pg);
         pthread_mutex_unlock(&pg->mutex);
     }
+}
+
+int us_pg_pool_prepares(us_pg_pool *pg)
+{
+    return !apr_atomic_read32(&pg->forgets);
+}
+
+void us_pg_pool_forgets_prepared(us_pg_pool *pg)
+{
+    apr_atomic_set32(&pg->forgets, 1);
 }
 
 int us_pg_pool_is_away(us_pg_pool *pg)

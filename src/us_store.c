@@ -21,10 +21,10 @@ struct us_store {
     const char *table;
     const apr_array_header_t *columns;
     int has_email; /* then it is the second column */
-    const char *look_up_sql;
-    const char *update_sql;
-    const char *insert_sql;
-    const char *pretend_sql; /* fails as the insert would, inserts nothing */
+    us_pg_statement look_up;
+    us_pg_statement update;
+    us_pg_statement insert;
+    us_pg_statement pretend; /* fails as the insert would, inserts nothing */
     /* Set once the table has been seen to suit.  json_column is written
      * before by whoever sets it: any two threads write the same. */
     volatile apr_uint32_t suits;
@@ -48,9 +48,9 @@ typedef enum row_state { ROW_SAME, ROW_OTHER_EMAIL, ROW_MISSING } row_state;
 /* --- the statements --- */
 
 /* before, behind: what stands around the list of parameters. */
-static const char *insert_statement(apr_pool_t *pool, const char *table,
-                                    const apr_array_header_t *columns,
-                                    const char *before, const char *behind)
+static us_pg_statement insert_statement(apr_pool_t *pool, const char *table,
+                                        const apr_array_header_t *columns,
+                                        const char *before, const char *behind)
 {
     const char *names = "";
     const char *params = "";
@@ -64,11 +64,13 @@ static const char *insert_statement(apr_pool_t *pool, const char *table,
     }
     /* Always (id): an untargeted DO NOTHING would lose a user in silence
      * when another unique index collides. */
-    return apr_psprintf(pool,
-                        "INSERT INTO %s (%s) %s%s%s "
-                        "ON CONFLICT (%s) DO NOTHING RETURNING true",
-                        table, names, before, params, behind,
-                        APR_ARRAY_IDX(columns, 0, us_column).quoted);
+    return us_pg_prepared(
+        apr_psprintf(pool,
+                     "INSERT INTO %s (%s) %s%s%s "
+                     "ON CONFLICT (%s) DO NOTHING RETURNING true",
+                     table, names, before, params, behind,
+                     APR_ARRAY_IDX(columns, 0, us_column).quoted),
+        columns->nelts);
 }
 
 us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
@@ -88,24 +90,28 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
     id = APR_ARRAY_IDX(store->columns, 0, us_column).quoted;
     if (store->has_email) {
         email = APR_ARRAY_IDX(store->columns, 1, us_column).quoted;
-        store->look_up_sql
-            = apr_psprintf(pool,
-                           "SELECT %s IS NOT DISTINCT FROM $2 FROM %s "
-                           "WHERE %s = $1",
-                           email, store->table, id);
-        store->update_sql = apr_psprintf(pool,
-                                         "UPDATE %s SET %s = $2 WHERE %s = $1 "
-                                         "RETURNING true",
-                                         store->table, email, id);
+        store->look_up = us_pg_prepared(
+            apr_psprintf(pool,
+                         "SELECT %s IS NOT DISTINCT FROM $2 FROM %s "
+                         "WHERE %s = $1",
+                         email, store->table, id),
+            2);
+        store->update = us_pg_prepared(
+            apr_psprintf(pool,
+                         "UPDATE %s SET %s = $2 WHERE %s = $1 RETURNING true",
+                         store->table, email, id),
+            2);
     }
     else {
-        store->look_up_sql = apr_psprintf(
-            pool, "SELECT true FROM %s WHERE %s = $1", store->table, id);
+        store->look_up = us_pg_prepared(
+            apr_psprintf(pool, "SELECT true FROM %s WHERE %s = $1",
+                         store->table, id),
+            1);
     }
-    store->insert_sql = insert_statement(pool, store->table, store->columns,
-                                         "VALUES (", ")");
-    store->pretend_sql = insert_statement(pool, store->table, store->columns,
-                                          "SELECT ", " WHERE false");
+    store->insert = insert_statement(pool, store->table, store->columns,
+                                     "VALUES (", ")");
+    store->pretend = insert_statement(pool, store->table, store->columns,
+                                      "SELECT ", " WHERE false");
     return store;
 }
 
@@ -141,12 +147,6 @@ static const char *error_text(apr_pool_t *pool, const us_pg_result *error)
         error->column != NULL ? error->column : "");
 }
 
-static int is_class(const us_pg_result *error, const char *class_code)
-{
-    return error->sqlstate != NULL
-           && strncmp(error->sqlstate, class_code, strlen(class_code)) == 0;
-}
-
 /*
  * Does this error speak of the server, the connection or the table, so that
  * another try may succeed later?  Everything else that an INSERT can get is
@@ -161,8 +161,8 @@ static int is_servers_fault(const us_pg_result *error)
     int i;
 
     for (i = 0; classes[i] != NULL; i++) {
-        if (is_class(error, classes[i])) {
-            return !is_class(error, "42501");
+        if (us_pg_is_class(error, classes[i])) {
+            return !us_pg_is_class(error, "42501");
         }
     }
     return error->sqlstate == NULL;
@@ -172,9 +172,9 @@ static int is_servers_fault(const us_pg_result *error)
  * 22: a column's type changed; 23502: a new column that nobody fills. */
 static int may_be_the_table(const us_pg_result *error)
 {
-    return is_class(error, "42") || is_class(error, "0A")
-           || is_class(error, "55000") || is_class(error, "22")
-           || is_class(error, "23502");
+    return us_pg_is_class(error, "42") || us_pg_is_class(error, "0A")
+           || us_pg_is_class(error, "55000") || us_pg_is_class(error, "22")
+           || us_pg_is_class(error, "23502");
 }
 
 /* What the administrator reads when a statement did not succeed. */
@@ -195,7 +195,7 @@ static const char *failure_text(visit *v, us_pg_status status,
                             error->message != NULL ? error->message : "");
     default:
         return apr_psprintf(pool, "PostgreSQL: %s%s", error_text(pool, error),
-                            is_class(error, "25006")
+                            us_pg_is_class(error, "25006")
                                 ? "; DBDParams must lead to the primary"
                                 : "");
     }
@@ -266,7 +266,7 @@ static us_outcome failed(visit *v, us_pg_status status,
         }
         v->call->cause = cause;
     }
-    if (is_class(error, "23505")) {
+    if (us_pg_is_class(error, "23505")) {
         return US_ROW_CONFLICT;
     }
     return is_servers_fault(error) ? US_STORE_UNAVAILABLE : US_ROW_REFUSED;
@@ -282,14 +282,13 @@ static us_outcome look_up(visit *v, row_state *state)
 
     fill_params(v, params);
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
-                        v->store->look_up_sql, v->store->has_email ? 2 : 1,
-                        params, &result);
+                        &v->store->look_up, params, &result);
     if (status != US_PG_OK) {
         us_outcome outcome = failed(v, status, &result);
 
         /* nothing is written here: unless a value does not fit its column,
          * it was not the row */
-        return outcome == US_STORE_UNAVAILABLE || is_class(&result, "22")
+        return outcome == US_STORE_UNAVAILABLE || us_pg_is_class(&result, "22")
                    ? outcome
                    : US_STORE_UNAVAILABLE;
     }
@@ -316,8 +315,8 @@ static void follow_email(visit *v, int *changed)
     us_pg_status status;
 
     fill_params(v, params);
-    status = us_pg_exec(v->conn, v->call->pool, v->deadline,
-                        v->store->update_sql, 2, params, &result);
+    status = us_pg_exec(v->conn, v->call->pool, v->deadline, &v->store->update,
+                        params, &result);
     *changed = status != US_PG_OK || result.rows > 0;
     if (status != US_PG_OK) {
         v->call->email_stale = 1;
@@ -326,8 +325,9 @@ static void follow_email(visit *v, int *changed)
     }
 }
 
-/* Run the insert; sql may be the one that can insert nothing. */
-static us_outcome insert(visit *v, const char *sql, int *inserted)
+/* Run the insert; it may be the one that can insert nothing. */
+static us_outcome insert(visit *v, const us_pg_statement *statement,
+                         int *inserted)
 {
     const char *params[US_MAX_COLUMNS];
     us_pg_result result;
@@ -337,8 +337,8 @@ static us_outcome insert(visit *v, const char *sql, int *inserted)
         return insert_refused(v);
     }
     fill_params(v, params);
-    status = us_pg_exec(v->conn, v->call->pool, v->deadline, sql,
-                        v->store->columns->nelts, params, &result);
+    status = us_pg_exec(v->conn, v->call->pool, v->deadline, statement, params,
+                        &result);
     if (status != US_PG_OK) {
         return failed(v, status, &result);
     }
@@ -367,7 +367,7 @@ static us_outcome check_and_create(visit *v)
             follow_email(v, &done);
         }
         else {
-            outcome = insert(v, v->store->insert_sql, &done);
+            outcome = insert(v, &v->store->insert, &done);
             if (outcome != US_OK) {
                 return outcome;
             }
@@ -397,7 +397,7 @@ static us_outcome pretend(visit *v)
     int inserted;
     us_outcome outcome = look_up(v, &state);
 
-    return outcome == US_OK ? insert(v, v->store->pretend_sql, &inserted)
+    return outcome == US_OK ? insert(v, &v->store->pretend, &inserted)
                             : outcome;
 }
 
@@ -416,6 +416,7 @@ static us_outcome visit_table(visit *v)
 
 us_outcome us_store_ready(us_store *store, us_call *call)
 {
+    static const us_pg_statement select_1 = {"SELECT 1", 0, 0};
     apr_time_t start = us_clock_now();
     apr_time_t deadline = start + store->timeout;
     us_pg_conn *conn;
@@ -428,8 +429,8 @@ us_outcome us_store_ready(us_store *store, us_call *call)
     status = us_pg_borrow(store->pg, call->pool, &call->log, deadline, &conn,
                           &call->cause);
     if (status == US_PG_OK) {
-        status = us_pg_exec(conn, call->pool, deadline, "SELECT 1", 0, NULL,
-                            &result);
+        status
+            = us_pg_exec(conn, call->pool, deadline, &select_1, NULL, &result);
         us_pg_return(conn);
         call->cause = NULL;
     }

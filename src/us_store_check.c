@@ -283,12 +283,14 @@ us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
 {
     us_pg_result rows;
     us_pg_status status;
+    /* once in a child's life: not worth preparing */
+    static const us_pg_statement table_query = {table_sql, 1, 0};
+    static const us_pg_statement columns_query = {columns_sql, 1, 0};
     int i;
 
     memset(verdict, 0, sizeof(*verdict));
-    status = us_pg_exec(conn, pool, deadline, table_sql, 1, &table, error);
-    if (status == US_PG_ERROR && error->sqlstate != NULL
-        && strcmp(error->sqlstate, "42501") == 0) {
+    status = us_pg_exec(conn, pool, deadline, &table_query, &table, error);
+    if (status == US_PG_ERROR && us_pg_is_class(error, "42501")) {
         verdict->read_problem = no_usage(pool, table);
         return US_PG_OK;
     }
@@ -304,7 +306,7 @@ us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
         return US_PG_OK;
     }
     check_table(pool, table, error, verdict);
-    status = us_pg_exec(conn, pool, deadline, columns_sql, 1, &table, &rows);
+    status = us_pg_exec(conn, pool, deadline, &columns_query, &table, &rows);
     if (status != US_PG_OK) {
         *error = rows;
         return status;

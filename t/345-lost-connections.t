@@ -38,15 +38,16 @@ subtest 'a trigger that ends its backend' => sub {
 };
 
 subtest 'trouble of long ago' => sub {
-    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
-        set => { UserSyncStoreTimeout => '500ms' }))->start;
+    my $deadline = 0.5 * UserSync::Util::patience();
+    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS, set => {
+        UserSyncStoreTimeout => int(1000 * $deadline) . 'ms' }))->start;
     my @people = people(WORKERS);
     $pg->stop('fast');
     is login($httpd, $people[0])->{status}, 503, 'PostgreSQL is away';
     $pg->start;
     # Not waited for anything: the silence is what is tested. UserSyncStoreTimeout
     # and a second later nobody knows any more how PostgreSQL does.
-    sleep 2;
+    sleep $deadline + 1.5;
     my @responses = logins($httpd, WORKERS);
     is tally(@responses), WORKERS . ' x 200', 'the next burst is served';
     $httpd->stop;

@@ -1,0 +1,112 @@
+# Each connection prepares the statements once; what a changed table, a
+# DEALLOCATE or a new connection makes of them costs no login.
+
+use UserSync::Test;
+use UserSync::Outage;
+
+use constant WORKERS => 4;
+
+# With the statements in the log: "execute usersync_...: SELECT ..."
+my $pg = own_postgres(log_statement => 'all',
+    log_min_duration_statement => 0);
+my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
+    children => 1))->start;
+
+# What the module has sent while the block ran, as [what, name, SQL].
+sub sent {
+    my ($code) = @_;
+    my $from = -s $pg->log_file;
+    $code->();
+    return map {
+        /www-data\@app LOG: .*?(parse|execute) ([^:]+): (.*)/
+            ? [$1, $2, $3] : ()
+    } split /\n/, slurp($pg->log_file, $from);
+}
+
+sub names { return map { $_->[1] } grep { $_->[0] eq 'execute' } @_ }
+
+sub log_in_ok {
+    my ($name, @who) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my @all = map { login($httpd, $_) } @who ? @who : people(1);
+    is tally(@all), scalar(@all) . ' x 200', $name;
+    return;
+}
+
+subtest 'prepared once' => sub {
+    log_in_ok('a first login');
+    my @all = logins($httpd, WORKERS);
+    # every connection that there is has prepared its look-up now
+    log_in_ok('once more') for 1 .. 2 * WORKERS;
+    my @sent = sent(sub { log_in_ok('and again') for 1 .. 10 });
+    is scalar(grep { $_->[0] eq 'parse' } @sent), 0, 'nothing is parsed'
+        or diag explain \@sent;
+    my @names = names(@sent);
+    is scalar @names, 10, 'one statement each';
+    like $_, qr/^usersync_[0-9a-f]{16}_\d+$/, 'a prepared one'
+        for do { my %seen; grep { !$seen{$_}++ } @names };
+    my @new = people(WORKERS + 6);
+    my %text;
+    push @{ $text{ $_->[1] } }, $_->[2] =~ s/\$\d/?/gr
+        for grep { $_->[0] eq 'execute' }
+        sent(sub { log_in_ok('new users', @new[WORKERS .. $#new]) });
+    is_deeply [grep { keys %{ { map { $_ => 1 } @{ $text{$_} } } } != 1 }
+        keys %text], [], 'each name stands for one text';
+};
+
+subtest 'new connections' => sub {
+    $pg->terminate_backends('app');
+    log_in_ok('backends terminated') for 1 .. 3;
+    $pg->restart('immediate');
+    log_in_ok('restarted') for 1 .. 3;
+    is scalar(grep {/unnamed/} names(sent(sub { log_in_ok('then') }))), 0,
+        'prepared again';
+};
+
+# The types of the parameters were found out when it was prepared.
+subtest 'columns that change their type' => sub {
+    my $new = WORKERS + 6;
+    for my $sql (
+        'ALTER TABLE users ALTER email TYPE varchar(200)',
+        'ALTER TABLE users ALTER id TYPE text USING id::text',
+        'ALTER TABLE users ALTER id TYPE uuid USING id::uuid',
+        'ALTER TABLE users ALTER email TYPE text',
+        'ALTER TABLE users ADD more int',
+        'ALTER TABLE users DROP more') {
+        log_in_ok("before $sql") for 1 .. WORKERS;
+        $pg->sql(app => 'DROP TABLE IF EXISTS activities CASCADE');
+        $pg->sql(app => $sql);
+        log_in_ok($sql) for 1 .. WORKERS;
+        my @people = people(++$new);
+        log_in_ok("$sql: a new user", $people[-1]);
+    }
+    like +(names(sent(sub { log_in_ok('again') })))[-1], qr/^usersync_/,
+        'prepared again, with the new types';
+};
+
+subtest 'a table of the same name' => sub {
+    $pg->sql(app => $_) for 'ALTER TABLE users RENAME TO old',
+        'CREATE TABLE users (LIKE old INCLUDING ALL)',
+        'GRANT SELECT, INSERT, UPDATE ON users TO "www-data"';
+    log_in_ok('the user is looked for in the new one');
+    is $pg->value(app => 'SELECT count(*) FROM users'), 1, 'and written there';
+    $pg->sql(app => 'DROP TABLE old');
+    log_in_ok('the old one is gone');
+};
+
+subtest 'statements that are taken away' => sub {
+    $pg->sql(app => $_) for
+        q{CREATE FUNCTION take() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NULL; END $$},
+        'CREATE TRIGGER take AFTER INSERT ON users FOR EACH ROW
+            EXECUTE FUNCTION take()';
+    my @people = people(WORKERS + 24);
+    log_in_ok('the statement itself', $people[-1]);
+    log_in_ok('the next one', $people[-1]) for 1 .. WORKERS;
+    log_in_ok('another new user', $people[-2]);
+    is scalar(grep {/^usersync_/} names(sent(sub {
+        log_in_ok('then') for 1 .. 3 }))), 0,
+        'this child prepares nothing any more';
+};
+
+done_testing;
