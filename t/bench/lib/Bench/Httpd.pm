@@ -64,8 +64,8 @@ sub route {
 
 # The database for mod_dbd, as conf/usersync.conf or usersync-tuned.conf has
 # it. mod_authz_dbd holds a connection for as long as the request lives, the
-# upstream's time included: with the tuned limits it gets nearly all that
-# PostgreSQL's max_connections leave to two children.
+# upstream's time included: with the tuned limits it gets 170 of them, more than
+# PostgreSQL's default max_connections.
 sub _dbd {
     my ($self) = @_;
     my $dsn = $self->{world}->pg->dsn($self->{db});

@@ -15,7 +15,8 @@ use UserSync::Util qw(
 use Bench::Process ();
 
 # As a server is set up that nobody tunes for a benchmark: fsync and autovacuum
-# are on, as by default; the table fits into the buffers.
+# are on, as by default; the table fits into the buffers. All contenders are up
+# at the same time: no one of them may take the others' connections.
 my %SETTINGS = (
     fsync              => 'on',
     full_page_writes   => 'on',
@@ -24,7 +25,7 @@ my %SETTINGS = (
     checkpoint_timeout => '5min',
     shared_buffers     => '256MB',
     max_wal_size       => '2GB',
-    max_connections    => 200,
+    max_connections    => 300,
 );
 
 my %ROWS = (app => 1_000_000, small => 1_000);
