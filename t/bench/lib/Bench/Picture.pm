@@ -9,7 +9,7 @@ use UserSync::Util qw(new_dir run_command spew);
 
 my @ORDER = qw(module proxy stock python node nginx);
 my %LABEL = (
-    module => 'mod_usersync', proxy => 'mod\\_proxy', stock => 'stock httpd',
+    module => 'mod_usersync', proxy => 'mod_proxy', stock => 'stock httpd',
     python => 'FastAPI', node => 'Node.js', nginx => 'nginx',
 );
 
@@ -26,7 +26,8 @@ sub _bars {
     return <<"GNUPLOT";
 set title "$title"
 plot '$data' using 1:3:6:xtic(2) with boxes lc variable notitle, \\
-     '' using 1:3:4:5 with yerrorbars lc rgb '#333333' pt 0 notitle
+     '' using 1:3:4:5 with yerrorbars lc rgb '#333333' pt -1 notitle, \\
+     '' using 1:5:(sprintf('%.0f', \$3)) with labels offset 0,0.6 notitle
 GNUPLOT
 }
 
@@ -43,14 +44,14 @@ sub _shares {
     my $column = 1;
     my $plots = join ', ', map {
         $column++;
-        "'$data' using $column:xtic(1) title '$_ clients'";
+        "'$data' using $column:xtic(1) title '$_'";
     } @clients;
     return <<"GNUPLOT";
-set title "upstream takes 200 ms: achieved / ideal"
+set title "upstream takes 200 ms: achieved / ideal, for so many clients"
 set style data histogram
 set style histogram clustered gap 1
-set yrange [0:1.3]
-set key top right horizontal
+set yrange [0:1]
+set key outside top center horizontal
 plot $plots
 GNUPLOT
 }
@@ -84,9 +85,11 @@ set linetype 2 lc rgb '#7f8c8d'
 set linetype 3 lc rgb '#2c7fb8'
 set style fill solid 0.9
 set boxwidth 0.7
+set termoption noenhanced
+set offsets 0.5, 0.5, graph 0.1, 0
 set grid ytics
 set yrange [0:*]
-set xtics rotate by -20
+set xtics rotate by -20 nomirror
 set multiplot layout $lines,2
 GNUPLOT
     my ($status, $said) = run_command('gnuplot', $script);
