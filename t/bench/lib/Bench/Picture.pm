@@ -47,7 +47,7 @@ sub _shares {
         "'$data' using $column:xtic(1) title '$_'";
     } @clients;
     return <<"GNUPLOT";
-set title "upstream takes 200 ms: achieved / ideal, for so many clients"
+set title "200 ms upstream: achieved / ideal, by clients"
 set style data histogram
 set style histogram clustered gap 1
 set yrange [0:1]
