@@ -114,7 +114,8 @@ sub table {
     for my $name (@Bench::Scenario::ALL) {
         my $scenario = $self->{scenarios}{$name} or next;
         $text .= "$name: $scenario->{title}\n"
-            . "  $scenario->{rounds} rounds, $scenario->{date}\n";
+            . "  $scenario->{rounds} rounds of $scenario->{seconds} s,"
+            . " $scenario->{date}\n";
         my $code = __PACKAGE__->can('_table_' . $name =~ s/\d+$//r)
             || \&_table;
         $text .= $code->($scenario->{result}) . "\n";
