@@ -43,11 +43,14 @@ UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c),$(wildcard t/unit/*.c))
 UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
   json.c json_scan.c log.c request.c secret.c values.c)
 
+# Layers above those are linked only where they are tested.
+t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
+
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
   $(wildcard t/unit/*.h) Makefile | deps-build
 	@mkdir -p t/unit/bin
 	$(CC) -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
-	  $(INCLUDES) -It/unit -o $@ $< $(UNIT_SUPPORT) $(UNIT_SOURCES) \
+	  $(INCLUDES) -It/unit -o $@ $(filter %.c,$^) \
 	  $(LIBRARIES) -lapr-1 -laprutil-1
 
 test: deps-test

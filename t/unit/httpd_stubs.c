@@ -16,6 +16,7 @@
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -147,11 +148,20 @@ AP_DECLARE(int) ap_map_http_request_error(apr_status_t rv, int status)
 
 char stub_log_line[512];
 int stub_log_level = -1;
+void (*stub_log_hook)(int level, const char *line);
 
+/* Threads may log; a test reads the line when they have ended. */
 static void keep_line(int level, const char *format, va_list args)
 {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+    pthread_mutex_lock(&mutex);
     stub_log_level = level;
     (void)vsnprintf(stub_log_line, sizeof(stub_log_line), format, args);
+    if (stub_log_hook != NULL) {
+        stub_log_hook(level, stub_log_line);
+    }
+    pthread_mutex_unlock(&mutex);
 }
 
 AP_DECLARE(void)

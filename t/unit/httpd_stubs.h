@@ -25,6 +25,9 @@ extern char *stub_exec_line;
 extern char stub_log_line[512];
 extern int stub_log_level;
 
+/* Is told of each line, too, one at a time; NULL at first. */
+extern void (*stub_log_hook)(int level, const char *line);
+
 /*
  * One read of a request body: ap_get_brigade hands the pieces out one by one.
  * rv other than APR_SUCCESS: the read itself fails with it.

@@ -1,0 +1,20 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * mpm_stubs.h: what a test may tell the stand-ins for the MPM and the core.
+ */
+#ifndef MPM_STUBS_H
+#define MPM_STUBS_H
+
+/* What ap_mpm_query says. */
+typedef struct stub_mpm_numbers {
+    int hard_limit_daemons;
+    int max_daemons;
+    int max_threads;
+    int is_threaded; /* AP_MPMQ_... */
+} stub_mpm_numbers;
+
+/* Event with 4 children of 8 threads at first. */
+extern stub_mpm_numbers stub_mpm;
+
+#endif /* MPM_STUBS_H */
