@@ -39,12 +39,16 @@ install: $(MODULE)
 # Unit tests are C programs that print TAP: t/unit/NAME.c with the lower
 # layers' objects and stand-ins for the few httpd functions they call.
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
-UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c),$(wildcard t/unit/*.c))
+UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c) $(UNIT_PARTNERS),\
+  $(wildcard t/unit/*.c))
 UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
   json.c json_scan.c log.c request.c secret.c values.c)
 
-# Layers above those are linked only where they are tested.
+# Layers above those are linked only where they are tested, and so are
+# stand-ins for their partners.
+UNIT_PARTNERS = t/unit/dbd_double.c
 t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
+t/unit/bin/test_pg_pool: src/us_pg_pool.c $(UNIT_PARTNERS)
 
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
   $(wildcard t/unit/*.h) Makefile | deps-build

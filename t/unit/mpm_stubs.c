@@ -12,6 +12,8 @@
 #include <httpd.h>
 #include <util_cfgtree.h>
 
+#include <string.h>
+
 stub_mpm_numbers stub_mpm = {4, 4, 8, AP_MPMQ_DYNAMIC};
 
 AP_DECLARE(apr_status_t) ap_mpm_query(int query_code, int *result)
@@ -34,13 +36,15 @@ AP_DECLARE(apr_status_t) ap_mpm_query(int query_code, int *result)
     }
 }
 
-/* A configuration without lines, and without mod_dbd's pointer: a server is
- * then known by its lines, of which there are none. */
 AP_DECLARE_DATA ap_directive_t *ap_conftree;
 AP_DECLARE_DATA server_rec *ap_server_conf;
 
+module *stub_linked_module;
+
 AP_DECLARE(module *) ap_find_linked_module(const char *name)
 {
-    (void)name;
-    return NULL;
+    return stub_linked_module != NULL
+                   && strcmp(stub_linked_module->name, name) == 0
+               ? stub_linked_module
+               : NULL;
 }

@@ -6,6 +6,9 @@
 #ifndef MPM_STUBS_H
 #define MPM_STUBS_H
 
+#include <httpd.h>
+#include <http_config.h>
+
 /* What ap_mpm_query says. */
 typedef struct stub_mpm_numbers {
     int hard_limit_daemons;
@@ -16,5 +19,8 @@ typedef struct stub_mpm_numbers {
 
 /* Event with 4 children of 8 threads at first. */
 extern stub_mpm_numbers stub_mpm;
+
+/* The one module that ap_find_linked_module finds; NULL at first. */
+extern module *stub_linked_module;
 
 #endif /* MPM_STUBS_H */

@@ -1,0 +1,58 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * dbd_double.h: a stand-in for mod_dbd with its two functions that we call.
+ * It lends as mod_dbd does, connects inside of that call as mod_dbd does, and
+ * counts what mod_dbd would answer with a convoy, a wait without end, or an
+ * abort.  Its PostgreSQL does what the test says.
+ */
+#ifndef DBD_DOUBLE_H
+#define DBD_DOUBLE_H
+
+#include <httpd.h>
+
+#include <apr_dbd.h>
+
+#include <mod_dbd.h>
+
+/* What stands for a PGconn; apr_dbd's handle of it is the same. */
+struct apr_dbd_t {
+    int holders; /* who has borrowed it: by the test, atomically */
+    int broken;  /* mod_dbd makes it anew before it lends it again */
+    long used;   /* by its holder, without a lock */
+};
+
+/* What a connect does. */
+typedef enum dbd_connect {
+    DBD_CONNECTS,
+    DBD_REFUSED,
+    DBD_HANGS /* until the test says something else */
+} dbd_connect;
+
+typedef struct dbd_counts {
+    int connects; /* tried */
+    int refused;
+    int hanging;    /* now */
+    int out;        /* now */
+    int most_out;   /* ever */
+    int two_inside; /* two threads at a time in ap_dbd_open or _close */
+    int beyond_max; /* asked while DBDMax were out: would wait without end */
+    int strange;    /* given back twice, or never lent */
+    int unguarded;  /* entered while SIGTERM could interrupt it */
+} dbd_counts;
+
+/* Once: its functions are there to be retrieved. */
+void dbd_double_register(void);
+
+/* A new mod_dbd without connections: DBDMax, DBDPersist. */
+void dbd_double_reset(int max, int persist);
+
+void dbd_double_set(dbd_connect what);
+
+dbd_counts dbd_double_look(void);
+
+/* Return when so many connects have been refused, or when one hangs. */
+void dbd_double_await_refused(int count);
+void dbd_double_await_hanging(void);
+
+#endif /* DBD_DOUBLE_H */
