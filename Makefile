@@ -48,7 +48,8 @@ UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
 # stand-ins for their partners.
 UNIT_PARTNERS = t/unit/dbd_double.c
 t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
-t/unit/bin/test_pg_pool: src/us_pg_pool.c $(UNIT_PARTNERS)
+t/unit/bin/test_pg_pool: src/us_pg_pool.c t/unit/dbd_double.c
+t/unit/bin/test_http: src/us_http.c
 
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
   $(wildcard t/unit/*.h) Makefile | deps-build

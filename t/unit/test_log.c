@@ -4,9 +4,13 @@
  * us_log.c: a cause that persists is told once each ten seconds, with a count
  * of the lines that were kept back; causes do not silence one another.
  */
+#include "crew.h"
 #include "tap.h"
 #include "us_clock.h"
 #include "us_log.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
 
 static time_t now = 1000;
 
@@ -91,6 +95,45 @@ static void test_many(void)
     check(ONE_SERVER, US_ROW_REFUSED, "zz", 0, 0, "for another cause");
 }
 
+/* Many threads at once with the same few causes. */
+#define THREADS 8
+#define LINES 500
+
+static const char *const shared_causes[] = {"one", "two", "three"};
+static _Atomic int written;
+static _Atomic int told; /* of those that were kept back */
+
+static void write_lines(int child, int thread)
+{
+    unsigned count = 0;
+    int i;
+
+    (void)child;
+    for (i = 0; i < LINES; i++) {
+        written += us_log_permit(ONE_SERVER, US_BUSY,
+                                 shared_causes[(i + thread) % 3], &count);
+        told += (int)count;
+    }
+}
+
+static void test_threads(void)
+{
+    int round;
+
+    now += 3600;
+    for (round = 1; round <= 20; round++) {
+        written = 0;
+        told = 0;
+        crew_threads(0, THREADS, write_lines);
+        now += 10;
+        if (written != 3 || told != (round == 1 ? 0 : THREADS * LINES - 3)) {
+            break;
+        }
+    }
+    is_int(round, 21, "of all threads' lines, one for each cause");
+    is_int(told, THREADS * LINES - 3, "and no line is lost count of");
+}
+
 static void test_clock(void)
 {
     apr_time_t start = us_clock_now();
@@ -108,6 +151,7 @@ int main(void)
     test_permit();
     test_causes();
     test_many();
+    test_threads();
     test_clock();
     return done();
 }
