@@ -3,6 +3,7 @@
 #include "dbd_double.h"
 
 #include <apr_dbd.h>
+#include <apr_optional_hooks.h>
 #include <apr_strings.h>
 
 #include <pthread.h>
@@ -28,21 +29,30 @@ static ap_dbd_t *lent[RECORDS];
 static int made; /* connections that exist */
 static _Atomic int inside;
 
-APR_IMPLEMENT_OPTIONAL_HOOK_RUN_ALL(dbd, DBD, apr_status_t, post_connect,
-                                    (apr_pool_t * pool, dbd_cfg_t *dbd_config,
-                                     ap_dbd_t *db_connection),
-                                    (pool, dbd_config, db_connection), OK,
-                                    DECLINED)
+/* mod_dbd's hook, run as mod_dbd runs it.  A hook's entry begins with its
+ * function. */
+static void run_post_connect(apr_pool_t *pool, ap_dbd_t *record)
+{
+    const apr_array_header_t *hooks = apr_optional_hook_get("post_connect");
+    char *entry = hooks != NULL ? hooks->elts : NULL;
+    int i;
+
+    for (i = 0; hooks != NULL && i < hooks->nelts; i++) {
+        dbd_HOOK_post_connect_t *const *function = (void *)entry;
+
+        (*function)(pool, &settings, record);
+        entry += hooks->elt_size;
+    }
+}
 
 /* --- apr_dbd --- */
 
-APR_DECLARE(const char *) apr_dbd_name(const apr_dbd_driver_t *of)
+const char *apr_dbd_name(const apr_dbd_driver_t *of)
 {
     return of->name;
 }
 
-APR_DECLARE(void *)
-apr_dbd_native_handle(const apr_dbd_driver_t *of, apr_dbd_t *handle)
+void *apr_dbd_native_handle(const apr_dbd_driver_t *of, apr_dbd_t *handle)
 {
     (void)of;
     return handle;
@@ -114,7 +124,7 @@ static ap_dbd_t *make_record(apr_pool_t *parent)
     record->pool = own;
     record->driver = &driver;
     record->handle = apr_pcalloc(own, sizeof(*record->handle));
-    dbd_run_post_connect(own, &settings, record);
+    run_post_connect(own, record);
     return record;
 }
 
@@ -165,7 +175,7 @@ static void go_out(void)
     atomic_fetch_sub(&inside, 1);
 }
 
-DBD_DECLARE_NONSTD(ap_dbd_t *) ap_dbd_open(apr_pool_t *pool, server_rec *s)
+ap_dbd_t *ap_dbd_open(apr_pool_t *pool, server_rec *s)
 {
     ap_dbd_t *record;
 
@@ -179,7 +189,7 @@ DBD_DECLARE_NONSTD(ap_dbd_t *) ap_dbd_open(apr_pool_t *pool, server_rec *s)
     return record;
 }
 
-DBD_DECLARE_NONSTD(void) ap_dbd_close(server_rec *s, ap_dbd_t *record)
+void ap_dbd_close(server_rec *s, ap_dbd_t *record)
 {
     (void)s;
     if (!settings.persist) { /* mod_dbd keeps nothing of those */

@@ -173,8 +173,8 @@ static void nobody_is_in(void)
 
 /* --- as they come, then all at once --- */
 
-#define VISITS 1000
-#define ROUNDS 50
+#define VISITS 500
+#define ROUNDS 30
 
 static void visit(int child, const request_rec *r, int length)
 {
