@@ -21,8 +21,8 @@ COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
 
-.PHONY: all install test test-asan test-chaos soak memcheck compare bench demo \
-  lint format clean deps-build deps-test deps-bench deps-demo deps-lint
+.PHONY: all install test test-asan test-tsan test-chaos soak memcheck compare \
+  bench demo lint format clean deps-build deps-test deps-bench deps-demo deps-lint
 
 all: $(MODULE)
 
@@ -46,7 +46,7 @@ UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
 
 # Layers above those are linked only where they are tested, and so are
 # stand-ins for their partners.
-UNIT_PARTNERS = t/unit/dbd_double.c
+UNIT_PARTNERS = t/unit/dbd_double.c t/unit/tsan_atomics.c
 t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
 t/unit/bin/test_pg_pool: src/us_pg_pool.c t/unit/dbd_double.c
 t/unit/bin/test_http: src/us_http.c
@@ -77,6 +77,27 @@ test-chaos: deps-test
 	$(MAKE) all
 	USERSYNC_CHAOS=1 USERSYNC_LIMIT=3600 t/run-suite -v $(or $(TEST_ARGS), \
 	  $(wildcard t/chaos/*.t) t/340-pgbouncer.t t/350-concurrency.t)
+
+# What threads and children share, with ThreadSanitizer: the unit tests of it,
+# then the served tests that press it hardest.  They take longer than usual.
+TSAN_UNITS = limits breaker pg_pool http log
+TSAN_TESTS = $(addprefix t/,230-races.t 320-pg-pool.t 330-pg-away.t \
+  350-concurrency.t 360-circuit-breaker.t 600-ten-thousand.t)
+TSAN_FLAGS = -fsanitize=thread -fno-omit-frame-pointer
+TSAN_ARGS ?= --mpm event,worker $(TSAN_UNITS:%=t/unit/bin/test_%) $(TSAN_TESTS)
+
+test-tsan: deps-test
+	rm -rf build/tsan && mkdir -p build/tsan
+	cp -R $(filter-out build,$(wildcard *)) build/tsan/
+	rm -rf build/tsan/t/unit/bin
+	$(MAKE) -C build/tsan all $(TSAN_UNITS:%=t/unit/bin/test_%) \
+	  t/tsan_atomics.so OPTIMIZE='-O1 -g' SANITIZE='$(TSAN_FLAGS)'
+	USERSYNC_HTTPD=t/tsan-httpd USERSYNC_PATIENCE=3 \
+	  t/tsan build/tsan/t/run-suite $(TSAN_ARGS)
+
+t/tsan_atomics.so: t/unit/tsan_atomics.c Makefile | deps-build
+	$(CC) -shared -fPIC $(shell $(APXS) -q EXTRA_CPPFLAGS) \
+	  $(filter-out -fvisibility=hidden,$(COMPILE_FLAGS)) $(INCLUDES) -o $@ $<
 
 # Long measures, by hand: memory over 200 000 logins, valgrind over mixed ones.
 soak: deps-test

@@ -173,6 +173,7 @@ static void nobody_is_in(void)
 
 /* --- as they come, then all at once --- */
 
+#define BURST 5000
 #define VISITS 500
 #define ROUNDS 30
 
@@ -215,6 +216,9 @@ static void work(int child, int thread)
     const request_rec *r = request_of(thread);
     int i;
 
+    for (i = 0; i < BURST; i++) {
+        visit(child, r, 0); /* in and out: where counts get lost */
+    }
     for (i = 0; i < VISITS; i++) {
         visit(child, r, i % 3);
     }
