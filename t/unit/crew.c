@@ -2,6 +2,8 @@
 
 #include "crew.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Far beyond what any of the programs takes, sanitizer included. */
@@ -87,11 +90,56 @@ void crew_start(const char *name)
     alarm(TOO_LONG);
 }
 
+/* --- shaking --- */
+
+/* While a thread runs it is interrupted this often (nsec). */
+#define SHAKE 1000000
+
+int crew_shaken;
+
+static void on_shake(int number)
+{
+    int saved = errno;
+
+    (void)number;
+    sched_yield();
+    errno = saved;
+}
+
+/* A timer that interrupts this thread. */
+static timer_t start_shaking(void)
+{
+    struct sigaction action = {.sa_handler = on_shake, .sa_flags = SA_RESTART};
+    struct sigevent event
+        = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR2};
+    struct itimerspec often
+        = {.it_interval = {.tv_nsec = SHAKE}, .it_value = {.tv_nsec = SHAKE}};
+    timer_t timer;
+
+    sigaction(SIGUSR2, &action, NULL);
+    event._sigev_un._tid = gettid();
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0
+        || timer_settime(timer, 0, &often, NULL) != 0) {
+        give_up("timer");
+    }
+    return timer;
+}
+
+/* --- threads and children --- */
+
 static void *run_member(void *data)
 {
     member *self = data;
 
-    self->run(self->child, self->number);
+    if (crew_shaken) {
+        timer_t timer = start_shaking();
+
+        self->run(self->child, self->number);
+        timer_delete(timer);
+    }
+    else {
+        self->run(self->child, self->number);
+    }
     return NULL;
 }
 

@@ -47,6 +47,13 @@ void crew_kill(pid_t pid);
 /* Threads of this process: runs them all and waits for them. */
 void crew_threads(int child, int threads, void (*run)(int child, int thread));
 
+/*
+ * Set, threads are interrupted again and again, wherever they are, to let
+ * others run.  Between two instructions that belong together somebody else
+ * comes then, even on a machine with one processor that is busy.
+ */
+extern int crew_shaken;
+
 /* Lets others run: between two looks at something that must come. */
 void crew_pause(void);
 

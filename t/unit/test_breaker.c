@@ -557,6 +557,7 @@ int main(void)
     shared->now = apr_time_from_sec(1000);
     stub_log_hook = count_line;
     test_steps(pool);
+    crew_shaken = 1;
     test_one_probe(pool);
     test_mix(pool);
     test_apart(pool);

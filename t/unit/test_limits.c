@@ -23,6 +23,8 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#define RACES 3000
+
 /* What parent and children tell one another. */
 static struct shared {
     pthread_barrier_t barrier; /* all threads, and the parent */
@@ -38,6 +40,9 @@ static struct shared {
     _Atomic int stop;
     _Atomic int asked;   /* the witness */
     _Atomic int no_slot; /* US011 */
+    _Atomic int arrived; /* those who race for the last place */
+    _Atomic int tried;
+    _Atomic int winners[RACES];
 } * shared;
 
 static apr_pool_t *pool;
@@ -306,6 +311,55 @@ static void test_limits(void)
     http2_share = 0;
 }
 
+/* --- two for the last place --- */
+
+static void wait_for(_Atomic int *counter, int count)
+{
+    while (*counter < count) {
+        sched_yield();
+    }
+}
+
+static void race(int child, int thread)
+{
+    int i;
+
+    (void)child;
+    (void)thread;
+    for (i = 0; i < RACES; i++) {
+        int in;
+
+        shared->arrived++;
+        wait_for(&shared->arrived, 2 * (i + 1));
+        in = us_limits_enter(&plain);
+        shared->winners[i] += in;
+        shared->tried++;
+        wait_for(&shared->tried, 2 * (i + 1));
+        if (in) {
+            us_limits_leave(&plain);
+        }
+    }
+}
+
+/* Whoever steps back last finds the place free, and takes it. */
+static void test_last_place(void)
+{
+    pid_t pids[2];
+    int i;
+
+    make_limits(2, 1, 1);
+    crew_shaken = 1;
+    for (i = 0; i < 2; i++) {
+        pids[i] = crew_fork(i, 1, child_init, race);
+    }
+    ok(crew_wait(pids[0]) && crew_wait(pids[1]),
+       "last place: the children end well");
+    crew_shaken = 0;
+    for (i = 0; i < RACES && shared->winners[i] == 1; i++) {
+    }
+    is_int(i, RACES, "last place: of two at once it is one's");
+}
+
 /* --- children that are killed --- */
 
 #define LIMIT 5
@@ -490,6 +544,7 @@ int main(void)
     shared = crew_share(sizeof(*shared));
     stub_log_hook = count_lines;
     test_limits();
+    test_last_place();
     test_killed_at_work();
     test_places_of_the_dead();
     test_slots();
