@@ -298,7 +298,9 @@ static void test_limits(void)
 {
     check(4, 8, 5, 7, "5 of all");
     check(4, 8, 1, 7, "1 of all");
+    crew_shaken = 1;
     check(4, 8, 1000, 7, "a thread of each child stays free");
+    crew_shaken = 0;
     check(8, 1, 3, 1, "prefork");
     check(8, 1, 8, 1, "prefork has no limit of a child");
     http2_share = 2;
