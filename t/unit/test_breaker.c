@@ -21,7 +21,7 @@
 #define ALL 32 /* threads of all children */
 
 /* Of each thread, in test_one_probe. */
-#define PROBES 100
+#define PROBES 400
 
 #define FAILURES 5
 #define DURATION apr_time_from_sec(10)
