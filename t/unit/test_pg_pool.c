@@ -306,6 +306,64 @@ static void test_all_taken(void)
     end("all taken", 1);
 }
 
+/* --- all are taken, and time is up for most who wait --- */
+
+/*
+ * What is given back wakes somebody whose time has just run out: it goes on to
+ * the one who can wait, 1, and who would wait till the program is ended.
+ */
+static void run_out_of_time(int child, int thread)
+{
+    static us_pg_conn *held;
+    static apr_time_t begin;
+    const char *cause = NULL;
+    apr_pool_t *p;
+    int i;
+
+    (void)child;
+    if (thread == 0) {
+        apr_pool_create(&p, NULL);
+        held = borrow(p, LONG, &cause);
+        begin = set_time;
+        found.done = 1;
+        while (set_time < begin + 2 * (THREADS - 1)) {
+            crew_pause(); /* each looks at the clock twice before it waits */
+        }
+        for (i = 0; i < 20; i++) {
+            crew_pause();
+        }
+        set_time += 2 * LONG;
+        us_pg_return(held);
+        apr_pool_destroy(p);
+        return;
+    }
+    while (found.done == 0) {
+        crew_pause();
+    }
+    if (!work(thread == 1 ? 10 * LONG : LONG, 0)) {
+        found.away++;
+    }
+}
+
+static void test_out_of_time(void)
+{
+    int i;
+
+    set_time = us_clock_now();
+    start(1, 1, 10 * LONG);
+    for (i = 1; i <= 10; i++) {
+        found.done = 0;
+        crew_threads(0, THREADS, run_out_of_time);
+        if (found.lent < i) {
+            found.forgotten++;
+        }
+    }
+    is_int(found.away + found.lent, 10 * (THREADS - 1),
+           "out of time: all come back");
+    end("out of time", 1);
+    set_time = 0;
+}
+
 /* --- a connect that hangs --- */
 
 /*
@@ -591,6 +649,7 @@ int main(void)
     test_visits();
     test_impatient();
     test_all_taken();
+    test_out_of_time();
     test_hang();
     test_short_outage();
     test_away();
