@@ -48,7 +48,8 @@ UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
 # stand-ins for their partners.
 UNIT_PARTNERS = t/unit/dbd_double.c t/unit/tsan_atomics.c
 t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
-t/unit/bin/test_pg_pool: src/us_pg_pool.c t/unit/dbd_double.c
+t/unit/bin/test_pg_pool t/unit/bin/test_pg_pool_life: src/us_pg_pool.c \
+  t/unit/dbd_double.c
 t/unit/bin/test_http: src/us_http.c
 
 t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
@@ -80,7 +81,7 @@ test-chaos: deps-test
 
 # What threads and children share, with ThreadSanitizer: the unit tests of it,
 # then the served tests that press it hardest.  They take longer than usual.
-TSAN_UNITS = limits breaker pg_pool http log
+TSAN_UNITS = limits breaker pg_pool pg_pool_life http log
 TSAN_TESTS = $(addprefix t/,230-races.t 320-pg-pool.t 330-pg-away.t \
   350-concurrency.t 360-circuit-breaker.t 600-ten-thousand.t)
 TSAN_FLAGS = -fsanitize=thread -fno-omit-frame-pointer

@@ -86,7 +86,9 @@ void crew_start(const char *name)
     sigaction(SIGCHLD, &action, NULL);
     (void)snprintf(too_long, sizeof(too_long),
                    "Bail out! %s hangs: somebody waits for ever\n", name);
-    (void)signal(SIGALRM, on_alarm);
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_alarm;
+    sigaction(SIGALRM, &action, NULL);
     alarm(TOO_LONG);
 }
 

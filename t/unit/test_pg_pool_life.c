@@ -1,0 +1,151 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_pg_pool.c: whose pool it is, and how a child's life ends, in the middle
+ * of a request or with a thread inside mod_dbd.
+ */
+#include "borrowers.h"
+
+#include <ap_mpm.h>
+
+#include <signal.h>
+
+/* --- the child goes --- */
+
+static void test_end_with_lent_ones(void)
+{
+    const char *cause = NULL;
+    us_pg_conn *spoiled;
+
+    start(4, 1, LONG);
+    ok(borrow(pchild, LONG, &cause) != NULL, "the child goes: one is lent");
+    spoiled = borrow(pchild, LONG, &cause);
+    ok(spoiled != NULL, "the child goes: another one, too");
+    if (spoiled != NULL) {
+        spoiled->spoiled = 1;
+    }
+    is_int(dbd_double_look().out, 2, "the child goes: mod_dbd misses two");
+    apr_pool_destroy(pchild);
+    is_int(dbd_double_look().out, 0, "the child goes: they are back");
+    is_int(dbd_double_look().strange, 0, "the child goes: each once");
+    start(4, 1, LONG);
+    ok(work(LONG, 0), "the next life begins");
+    end("the next life", 4);
+}
+
+/*
+ * The child goes while a thread is inside mod_dbd and a connection, given
+ * back meanwhile, lies warm: neither may be touched, nor waited for.  In a
+ * process of its own, for nobody can go on after that.
+ */
+static void go_while_inside(int child, int thread)
+{
+    const char *cause = NULL;
+    us_pg_conn *conn;
+
+    (void)child;
+    if (thread == 1) {
+        while (found.done == 0) {
+            crew_pause();
+        }
+        work(LONG, 0); /* for ever */
+        return;
+    }
+    conn = borrow(root, LONG, &cause);
+    if (conn == NULL) {
+        _exit(3);
+    }
+    dbd_double_set(DBD_HANGS);
+    found.done = 1;
+    dbd_double_await_hanging();
+    us_pg_return(conn);
+    apr_pool_destroy(pchild);
+    _exit(dbd_double_look().out == 1 && dbd_double_look().strange == 0 ? 0
+                                                                       : 4);
+}
+
+static void start_four(int child)
+{
+    (void)child;
+    start(4, 1, LONG);
+}
+
+static void test_end_while_inside(void)
+{
+    ok(crew_wait(crew_fork(0, 2, start_four, go_while_inside)),
+       "the child goes while mod_dbd is busy: it is left alone");
+}
+
+/* --- prefork: SIGTERM would end the child inside mod_dbd --- */
+
+static int term_is_held(void)
+{
+    sigset_t mask;
+
+    pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    return sigismember(&mask, SIGTERM);
+}
+
+static void test_signals(void)
+{
+    const char *cause = NULL;
+    us_pg_conn *conn;
+
+    stub_mpm.is_threaded = AP_MPMQ_NOT_SUPPORTED;
+    start(1, 1, LONG);
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && !term_is_held(), "prefork: SIGTERM may come again");
+    if (conn != NULL) {
+        us_pg_return(conn);
+    }
+    ok(!term_is_held(), "prefork: and after giving back");
+    dbd_double_set(DBD_REFUSED);
+    conn = borrow(pchild, SHORT, &cause);
+    if (conn != NULL) {
+        conn->spoiled = 1; /* mod_dbd makes it anew, and cannot */
+        us_pg_return(conn);
+    }
+    ok(!work(SHORT, 0), "prefork: refused");
+    ok(!term_is_held(), "prefork: SIGTERM may come after a failure");
+    is_int(dbd_double_look().unguarded, 0, "prefork: never inside mod_dbd");
+    end("prefork", 1);
+    stub_mpm.is_threaded = AP_MPMQ_DYNAMIC;
+}
+
+/* A server as mod_dbd sees it: a pointer of its own, and lines. */
+static us_pg_pool *pool_with(const char *lines, void *pointer)
+{
+    server_rec *s = apr_pcalloc(pchild, sizeof(*s));
+    void **configs = apr_palloc(pchild, sizeof(*configs));
+
+    configs[0] = pointer;
+    s->module_config = (ap_conf_vector_t *)configs;
+    s->defn_name = lines;
+    return us_pg_pool_get(pchild, s, LONG);
+}
+
+static void test_same_lines(void)
+{
+    static module dbd = {.name = "mod_dbd.c"};
+    static char pointers[3];
+
+    stub_linked_module = &dbd;
+    apr_pool_create(&pchild, root);
+    pool = pool_with("lines", &pointers[0]);
+    ok(pool_with("lines", &pointers[0]) == pool, "inherited: one pool");
+    ok(pool_with("lines", &pointers[1]) == pool, "equal lines: one pool");
+    ok(pool_with("others", &pointers[2]) != pool, "other lines: another");
+    ok(pool_with("lines", &pointers[1]) == pool, "and still the same");
+    apr_pool_destroy(pchild);
+    stub_linked_module = NULL;
+}
+
+int main(void)
+{
+    begin("test_pg_pool_life");
+    test_end_with_lent_ones();
+    test_end_while_inside();
+    test_signals();
+    test_same_lines();
+    return done();
+}
