@@ -45,7 +45,8 @@ typedef struct connection {
 
 static int listener = -1;
 static int stop_pipe[2];
-static char url[64];
+static char url_text[64];
+static us_http_url *url;
 static _Atomic int accepted;
 static _Atomic int served;
 
@@ -183,7 +184,7 @@ static int start_server(pthread_t *thread)
         || getsockname(listener, (struct sockaddr *)&address, &len) != 0) {
         return 0;
     }
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/",
+    (void)snprintf(url_text, sizeof(url_text), "http://127.0.0.1:%d/",
                    ntohs(address.sin_port));
     return pthread_create(thread, NULL, run_server, NULL) == 0;
 }
@@ -291,6 +292,8 @@ int main(void)
         return done();
     }
     client = us_http_client_create(pchild, &options);
+    url = us_http_url_create(pchild, url_text);
+    ok(us_http_url_create(pchild, "http://") == NULL, "no URL");
     check("e", "kept connections");
     ok(accepted <= THREADS, "kept connections: %d for %d threads", accepted,
        THREADS);
