@@ -523,19 +523,45 @@ static void test_places_of_the_dead(void)
     ok(crew_wait(witness), "the witness ends well");
 }
 
-/* Children come before the parent has been told of those who went. */
+static void be_there(int child, int thread)
+{
+    (void)child;
+    (void)thread;
+    shared->ready++;
+}
+
+/* More than there can be slots for a server of one child. */
+#define CROWD 200
+
+/* Children come before the parent has been told of those who went; nobody
+ * waits for these, so that they still are somebody. */
 static void test_slots(void)
 {
+    static pid_t crowd[CROWD];
+    int count = 0;
     pid_t pid;
+    int i;
 
     make_limits(1, 8, LIMIT);
     nobody_is_in();
     pid = start_holder(3);
+    while (shared->no_slot == 0 && count < CROWD) {
+        shared->ready = 0;
+        crowd[count++] = crew_fork(0, 1, child_init, be_there);
+        while (shared->ready == 0) {
+            crew_pause();
+        }
+    }
+    ok(count > 4 && count < CROWD, "slots for many more than ServerLimit: %d",
+       count);
     is_int(places_for_new_child(), 7, "no slot: the child's limit holds");
-    is_int(shared->no_slot, 1, "and it says so");
+    is_int(shared->no_slot, 2, "and it says so");
     crew_kill(pid);
     is_int(places_for_new_child(), LIMIT, "a dead child's slot is taken over");
-    is_int(shared->no_slot, 1, "without a word");
+    is_int(shared->no_slot, 2, "without a word");
+    for (i = 0; i < count; i++) {
+        crew_wait(crowd[i]);
+    }
 }
 
 int main(void)
