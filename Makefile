@@ -48,7 +48,7 @@ UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
 # stand-ins for their partners.
 UNIT_PARTNERS = t/unit/dbd_double.c t/unit/tsan_atomics.c
 t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
-t/unit/bin/test_pg_pool t/unit/bin/test_pg_pool_life: src/us_pg_pool.c \
+t/unit/bin/test_pg_pool t/unit/bin/test_pg_pool_life: src/us_pg_pool.c src/us_pg_pools.c \
   t/unit/dbd_double.c
 t/unit/bin/test_http: src/us_http.c
 

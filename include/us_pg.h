@@ -2,8 +2,8 @@
 
 /*
  * us_pg.h: statements on mod_dbd's PostgreSQL connections, within a deadline.
- * us_pg.c and us_pg_pool.c are the only users of mod_dbd, us_pg.c the only
- * one of libpq.
+ * us_pg_pool.c and us_pg_pools.c are the only users of mod_dbd, us_pg.c the
+ * only one of libpq.
  *
  * Deadlines are absolute, on us_clock_now().
  */

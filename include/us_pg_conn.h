@@ -2,7 +2,7 @@
 
 /*
  * us_pg_conn.h: what us_pg.c (statements) and us_pg_pool.c (lending) share.
- * Nobody else includes it.
+ * Nobody else includes it, but for us_pg_pool.h.
  */
 #ifndef US_PG_CONN_H
 #define US_PG_CONN_H

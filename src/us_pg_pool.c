@@ -12,25 +12,20 @@
  *
  *   out       connections that mod_dbd lent us: in use, warm or spoiled
  *   inside    a thread is in mod_dbd just now
- *   warm      given back while somebody waits or mod_dbd is busy: handed to
- *             the next borrower directly
+ *   warm      given back: handed to the next borrower directly, without a
+ *             visit to mod_dbd, where threads would queue for its one place.
+ *             So many stay here as mod_dbd would keep open anyway (DBDKeep),
+ *             but one of DBDMax is always left for other users of the pool
  *   spoiled   to be closed as soon as mod_dbd is free
  *
  * The mutex is never held across a call to mod_dbd, libpq or the log.
  */
 #include "us_clock.h"
-#include "us_conftree.h"
 #include "us_log.h"
-#include "us_pg_conn.h"
+#include "us_pg_pool.h"
 
-#include <ap_mpm.h>
-#include <http_main.h>
-
-#include <apr_atomic.h>
-#include <apr_hash.h>
 #include <apr_strings.h>
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,175 +36,15 @@
 #define RETRY_PAUSE_MAX apr_time_from_msec(250)
 #define PROBE_PAUSE apr_time_from_sec(1)
 
-/* A pool of mod_dbd's keeps its settings here, put there by our hook. */
-#define SETTINGS_KEY "usersync-dbd-settings"
-
-struct us_pg_pool {
-    const char *key; /* mod_dbd's lines that are in force */
-    server_rec *server;
-    apr_interval_time_t patience;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
-    int capacity;           /* DBDMax; 1 until it is known */
-    int known;              /* settings have been seen */
-    int persistent;         /* DBDPersist */
-    int out;
-    int waiting;
-    int inside;
-    apr_time_t inside_since;
-    apr_time_t next_try;            /* no connect before this time */
-    apr_time_t trouble_last;        /* the last failure of that time */
-    apr_time_t trouble_since;       /* 0: connecting works */
-    volatile apr_uint32_t troubled; /* trouble_since != 0, to be peeked at */
-    volatile apr_uint32_t forgets;  /* a pooler loses prepared statements */
-    ap_dbd_t **warm;                /* room for capacity each */
-    int warm_count;
-    ap_dbd_t **spoiled;
-    void *block; /* both lists, once DBDMax is known */
-    int spoiled_count;
-    us_pg_conn *lent;
-    us_pg_pool *next;
-};
-
-/* Of this child; complete after child_init. */
-static us_pg_pool *pools;
-
-/* mod_dbd's configuration of a server -> its pool.  The pointer is compared
- * only; an inherited one spares reading the configuration's tree again. */
-static apr_hash_t *pools_by_pointer;
-
-/* prefork: its SIGTERM handler ends the child within whatever it interrupts,
- * so SIGTERM waits while mod_dbd holds its lock. */
-static int signals_matter;
-
-static APR_OPTIONAL_FN_TYPE(ap_dbd_open) *dbd_open;
-static APR_OPTIONAL_FN_TYPE(ap_dbd_close) *dbd_close;
-
-/* --- start and stop --- */
-
-int us_pg_available(void)
-{
-    return APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open) != NULL;
-}
-
-/* mod_dbd's hook after each connect: the only sight of its settings. */
-static apr_status_t remember_settings(apr_pool_t *pool, dbd_cfg_t *settings,
-                                      ap_dbd_t *record)
-{
-    (void)pool;
-    return apr_pool_userdata_setn(settings, SETTINGS_KEY, NULL, record->pool);
-}
-
-void us_pg_register_hooks(void)
-{
-    APR_OPTIONAL_HOOK(dbd, post_connect, remember_settings, NULL, NULL,
-                      APR_HOOK_MIDDLE);
-}
-
-/*
- * The child goes: whatever is still lent must be back before mod_dbd's pools
- * die, or apr-util's reslist aborts the child.  That happens in prefork,
- * whose SIGTERM handler runs this in the middle of a request.  A mutex or a
- * mod_dbd that was interrupted in its work is left alone.
- */
-static apr_status_t stop_pool(void *data)
-{
-    us_pg_pool *pg = data;
-
-    pools = NULL; /* they all go together */
-    if (pthread_mutex_trylock(&pg->mutex) != 0) {
-        return APR_SUCCESS;
-    }
-    if (!pg->inside) {
-        for (; pg->lent != NULL; pg->lent = pg->lent->next) {
-            dbd_close(pg->server, pg->lent->record);
-        }
-        while (pg->warm_count > 0) {
-            dbd_close(pg->server, pg->warm[--pg->warm_count]);
-        }
-        while (pg->spoiled_count > 0) {
-            dbd_close(pg->server, pg->spoiled[--pg->spoiled_count]);
-        }
-    }
-    pthread_mutex_unlock(&pg->mutex);
-    return APR_SUCCESS;
-}
-
-static apr_status_t free_block(void *data)
-{
-    us_pg_pool *pg = data;
-
-    free(pg->block);
-    return APR_SUCCESS;
-}
-
-static us_pg_pool *pool_create(apr_pool_t *pchild, server_rec *s,
-                               const char *key)
-{
-    us_pg_pool *pg = apr_pcalloc(pchild, sizeof(*pg));
-    pthread_condattr_t attributes;
-    int threaded = AP_MPMQ_NOT_SUPPORTED;
-
-    pg->key = key;
-    pg->server = s;
-    pg->capacity = 1;
-    pg->persistent = 1;
-    pg->warm = apr_pcalloc(pchild, sizeof(*pg->warm));
-    pg->spoiled = apr_pcalloc(pchild, sizeof(*pg->spoiled));
-    pthread_mutex_init(&pg->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&pg->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded);
-    signals_matter = threaded == AP_MPMQ_NOT_SUPPORTED;
-    dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
-    dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
-    pg->next = pools;
-    pools = pg;
-    /* now: a request must not touch the child's pool */
-    apr_pool_cleanup_register(pchild, pg, free_block, apr_pool_cleanup_null);
-    apr_pool_pre_cleanup_register(pchild, pg, stop_pool);
-    return pg;
-}
-
-us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
-                           apr_interval_time_t patience)
-{
-    module *dbd = ap_find_linked_module("mod_dbd.c");
-    const void *pointer
-        = dbd != NULL ? ap_get_module_config(s->module_config, dbd) : NULL;
-    us_pg_pool *pg;
-
-    if (pools == NULL) {
-        pools_by_pointer = apr_hash_make(pchild);
-    }
-    pg = apr_hash_get(pools_by_pointer, &pointer, sizeof(pointer));
-    if (pg == NULL) {
-        const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
-
-        for (pg = pools; pg != NULL && strcmp(pg->key, key) != 0;
-             pg = pg->next) {
-        }
-        if (pg == NULL) {
-            pg = pool_create(pchild, s, key);
-        }
-        apr_hash_set(pools_by_pointer,
-                     apr_pmemdup(pchild, &pointer, sizeof(pointer)),
-                     sizeof(pointer), pg);
-    }
-    pg->patience = patience > pg->patience ? patience : pg->patience;
-    return pg;
-}
-
-/* --- prefork's signals --- */
+/* --- prefork's signals: its SIGTERM handler ends the child within whatever it
+ * interrupts, so SIGTERM waits while mod_dbd holds its lock --- */
 
 /* how: SIG_BLOCK or SIG_UNBLOCK */
-static void signals(int how)
+static void signals(const us_pg_pool *pg, int how)
 {
     sigset_t endings;
 
-    if (signals_matter) {
+    if (pg->interruptible) {
         sigemptyset(&endings);
         sigaddset(&endings, SIGTERM);
         sigaddset(&endings, SIGHUP);
@@ -318,16 +153,22 @@ int us_pg_pool_is_away(us_pg_pool *pg)
     return away;
 }
 
-/* Close what nobody waits for; we are inside. */
+/* More than need be: nobody waits for them. */
+static int has_too_many(const us_pg_pool *pg)
+{
+    return pg->warm_count > pg->keep && pg->waiting == 0;
+}
+
+/* Close what is of no use any more; we are inside. */
 static void drain(us_pg_pool *pg)
 {
-    while (pg->spoiled_count > 0 || (pg->warm_count > 0 && pg->waiting == 0)) {
+    while (pg->spoiled_count > 0 || has_too_many(pg)) {
         ap_dbd_t *record = pg->spoiled_count > 0
                                ? pg->spoiled[--pg->spoiled_count]
                                : pg->warm[--pg->warm_count];
 
         pthread_mutex_unlock(&pg->mutex);
-        dbd_close(pg->server, record);
+        pg->close(pg->server, record);
         pthread_mutex_lock(&pg->mutex);
         pg->out--;
     }
@@ -355,7 +196,8 @@ static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
     const dbd_cfg_t *settings;
 
     pg->known = 1;
-    if (apr_pool_userdata_get(&data, SETTINGS_KEY, record->pool) != APR_SUCCESS
+    if (apr_pool_userdata_get(&data, US_PG_SETTINGS_KEY, record->pool)
+            != APR_SUCCESS
         || data == NULL) {
         return;
     }
@@ -372,6 +214,8 @@ static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
         pg->warm = warm;
         pg->spoiled = warm + settings->nmax;
         pg->capacity = settings->nmax;
+        pg->keep = settings->nkeep < settings->nmax ? settings->nkeep
+                                                    : settings->nmax - 1;
         pg->block = warm;
     }
 }
@@ -387,8 +231,8 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     enter(pg);
     pg->out++;
     pthread_mutex_unlock(&pg->mutex);
-    signals(SIG_BLOCK);
-    record = dbd_open(pool, pg->server);
+    signals(pg, SIG_BLOCK);
+    record = pg->open(pool, pg->server);
     pthread_mutex_lock(&pg->mutex);
     if (record == NULL) {
         apr_time_t now = us_clock_now();
@@ -403,7 +247,7 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     }
     leave(pg);
     if (record == NULL) {
-        signals(SIG_UNBLOCK);
+        signals(pg, SIG_UNBLOCK);
     }
     return record;
 }
@@ -436,6 +280,23 @@ static void pass_on(us_pg_pool *pg)
     }
 }
 
+/* Known to be away, and the next probe is not due: a warm connection would
+ * be tried in vain, for a whole deadline if the server hangs. */
+static int is_forbidden(const us_pg_pool *pg, apr_time_t now)
+{
+    return pg->trouble_since != 0 && is_away(pg, now) && now < pg->next_try;
+}
+
+/* The one that was used last.  Signals stay held until it is among the lent. */
+static ap_dbd_t *take_warm(us_pg_pool *pg, apr_time_t now)
+{
+    if (pg->trouble_since != 0 && is_away(pg, now)) {
+        pg->next_try = now + pg->patience; /* it is the probe */
+    }
+    signals(pg, SIG_BLOCK);
+    return pg->warm[--pg->warm_count];
+}
+
 /* A record by the deadline, or NULL. */
 static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
 {
@@ -456,8 +317,8 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
             }
             break; /* a connection without time for a statement is no use */
         }
-        if (pg->warm_count > 0) {
-            record = pg->warm[--pg->warm_count];
+        if (pg->warm_count > 0 && !is_forbidden(pg, now)) {
+            record = take_warm(pg, now);
             break;
         }
         if (!pg->inside && pg->out < pg->capacity && now >= pg->next_try) {
@@ -516,7 +377,7 @@ static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
     if (!pg->persistent) {
         /* its pool is the borrower's: it dies here and now, without a lock */
         pthread_mutex_unlock(&pg->mutex);
-        dbd_close(pg->server, record);
+        pg->close(pg->server, record);
         pthread_mutex_lock(&pg->mutex);
         pg->out--;
         pthread_cond_signal(&pg->changed);
@@ -528,7 +389,7 @@ static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
     else {
         pg->warm[pg->warm_count++] = record;
     }
-    if (!pg->inside && (spoiled || pg->waiting == 0)) {
+    if (!pg->inside && (spoiled || has_too_many(pg))) {
         enter(pg);
         leave(pg);
     }
@@ -544,7 +405,7 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
     ap_dbd_t *record;
     us_pg_conn *conn;
 
-    if (dbd_open == NULL) {
+    if (pg->open == NULL) {
         *cause = "mod_dbd is not loaded";
         return US_PG_AWAY;
     }
@@ -564,7 +425,7 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
     }
     pg->lent = conn;
     pthread_mutex_unlock(&pg->mutex);
-    signals(SIG_UNBLOCK);
+    signals(pg, SIG_UNBLOCK);
     if (strcmp(apr_dbd_name(record->driver), "pgsql") != 0) {
         *cause = apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
                               apr_dbd_name(record->driver));
@@ -585,7 +446,7 @@ void us_pg_return(us_pg_conn *conn)
     if (conn->native != NULL) {
         us_pg_conn_release(conn);
     }
-    signals(SIG_BLOCK);
+    signals(pg, SIG_BLOCK);
     pthread_mutex_lock(&pg->mutex);
     *conn->link = conn->next;
     if (conn->next != NULL) {
@@ -593,5 +454,5 @@ void us_pg_return(us_pg_conn *conn)
     }
     give_back(pg, conn->record, conn->spoiled);
     pthread_mutex_unlock(&pg->mutex);
-    signals(SIG_UNBLOCK);
+    signals(pg, SIG_UNBLOCK);
 }

@@ -20,7 +20,7 @@ layers='
 # Two files that are one unit: statements, lending, and what they share.
 unit_of() {
     case $1 in
-        us_pg_pool | us_pg_conn) echo us_pg ;;
+        us_pg_pool | us_pg_pools | us_pg_conn) echo us_pg ;;
         *) echo "$1" ;;
     esac
 }
@@ -35,7 +35,9 @@ only='
     mod_dbd.h       include/us_pg_conn.h
     apr_dbd.h       include/us_pg_conn.h
     us_pg_conn.h    src/us_pg.c
-    us_pg_conn.h    src/us_pg_pool.c
+    us_pg_conn.h    include/us_pg_pool.h
+    us_pg_pool.h    src/us_pg_pool.c
+    us_pg_pool.h    src/us_pg_pools.c
     openssl/        src/us_cafile.c
 '
 

@@ -181,6 +181,7 @@ ap_dbd_t *ap_dbd_open(apr_pool_t *pool, server_rec *s)
 
     (void)s;
     come_in();
+    counts.opened++;
     record = settings.persist ? acquire() : make_record(pool);
     if (record != NULL) {
         note_lent(record);
@@ -224,8 +225,16 @@ void dbd_double_reset(int max, int persist)
     memset(lent, 0, sizeof(lent));
     made = 0;
     mode = DBD_CONNECTS;
+    settings.nkeep = 0;
     settings.nmax = max;
     settings.persist = persist;
+    pthread_mutex_unlock(&mutex);
+}
+
+void dbd_double_keep(int keep)
+{
+    pthread_mutex_lock(&mutex);
+    settings.nkeep = keep;
     pthread_mutex_unlock(&mutex);
 }
 

@@ -31,6 +31,7 @@ typedef enum dbd_connect {
 
 typedef struct dbd_counts {
     int connects; /* tried */
+    int opened;   /* ap_dbd_open called */
     int refused;
     int hanging;    /* now */
     int out;        /* now */
@@ -44,8 +45,11 @@ typedef struct dbd_counts {
 /* Once: its functions are there to be retrieved. */
 void dbd_double_register(void);
 
-/* A new mod_dbd without connections: DBDMax, DBDPersist. */
+/* A new mod_dbd without connections: DBDMax, DBDPersist; DBDKeep 0. */
 void dbd_double_reset(int max, int persist);
+
+/* DBDKeep, before the first connection is made. */
+void dbd_double_keep(int keep);
 
 void dbd_double_set(dbd_connect what);
 

@@ -340,6 +340,85 @@ static void test_away(void)
     set_time = 0;
 }
 
+/* --- connections that are kept --- */
+
+/* Have so many at a time, then none. */
+static void have(int count)
+{
+    us_pg_conn *conns[THREADS];
+    const char *cause = NULL;
+    int i;
+
+    for (i = 0; i < count; i++) {
+        conns[i] = borrow(pchild, LONG, &cause);
+        found.forgotten += conns[i] == NULL;
+    }
+    for (i = 0; i < count && found.forgotten == 0; i++) {
+        us_pg_return(conns[i]);
+    }
+}
+
+static void test_kept(void)
+{
+    int before;
+
+    patient_only = 1;
+    start(4, 1, LONG);
+    dbd_double_keep(2);
+    crew_threads(0, THREADS, visits);
+    is_int(found.lent, (long long)THREADS * VISITS, "DBDKeep 2: all served");
+    have(4);
+    before = dbd_double_look().opened;
+    ok(work(SHORT, 0) && work(SHORT, 0), "DBDKeep 2: lent");
+    is_int(dbd_double_look().opened, before, "DBDKeep 2: mod_dbd not asked");
+    end_keeping("DBDKeep 2", 4, 2);
+    start(4, 1, LONG);
+    dbd_double_keep(4);
+    crew_threads(0, THREADS, visits);
+    is_int(found.lent, (long long)THREADS * VISITS, "DBDKeep 4: all served");
+    have(4);
+    end_keeping("DBDKeep 4: one is left to others", 4, 3);
+    start(1, 1, LONG);
+    dbd_double_keep(1);
+    ok(work(SHORT, 0), "DBDKeep 1 of 1: lent");
+    end_keeping("DBDKeep 1 of 1: it is left to others", 1, 0);
+    patient_only = 0;
+    start(3, 1, LONG);
+    dbd_double_keep(2);
+    crew_threads(0, THREADS, visits);
+    is_int(found.lent + found.away, (long long)THREADS * VISITS,
+           "kept, and the impatient: all come back");
+    end_keeping("kept, and the impatient", 3, dbd_double_look().out);
+}
+
+/* A kept connection may lead to a server that hangs: while PostgreSQL counts
+ * as away only one is tried at a time. */
+static void test_kept_while_away(void)
+{
+    const char *cause = NULL;
+    us_pg_conn *probe;
+    int before;
+
+    set_time = us_clock_now();
+    start(4, 1, PATIENCE);
+    dbd_double_keep(2);
+    ok(work(SHORT, 0), "kept, away: at first");
+    ok(us_pg_pool_trouble(pool, us_clock_now() - PATIENCE),
+       "kept, away: a statement says so");
+    before = dbd_double_look().opened;
+    ok(borrow(pchild, LONG, &cause) == NULL, "kept, away: not lent at once");
+    set_time += apr_time_from_sec(1);
+    probe = borrow(pchild, LONG, &cause);
+    ok(probe != NULL, "kept, away: the probe has it");
+    ok(borrow(pchild, LONG, &cause) == NULL, "kept, away: nobody else");
+    is_int(dbd_double_look().opened, before, "kept, away: mod_dbd not asked");
+    us_pg_pool_fine(pool);
+    us_pg_return(probe);
+    ok(work(SHORT, 0), "kept, away: all is well");
+    end_keeping("kept, away", 4, 1);
+    set_time = 0;
+}
+
 /* Nobody has asked for long: then the trouble of that time is no news. */
 static void test_long_ago(void)
 {
@@ -370,6 +449,8 @@ int main(void)
     test_hang();
     test_short_outage();
     test_away();
+    test_kept();
+    test_kept_while_away();
     test_long_ago();
     return done();
 }

@@ -1,0 +1,140 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The pools of a child: one for each pool that mod_dbd has, from the child's
+ * start to its end.
+ */
+#include "us_conftree.h"
+#include "us_pg_pool.h"
+
+#include <ap_mpm.h>
+#include <http_main.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Of this child; complete after child_init. */
+static us_pg_pool *pools;
+
+/* mod_dbd's configuration of a server -> its pool.  The pointer is compared
+ * only; an inherited one spares reading the configuration's tree again. */
+static apr_hash_t *pools_by_pointer;
+
+int us_pg_available(void)
+{
+    return APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open) != NULL;
+}
+
+/* mod_dbd's hook after each connect: the only sight of its settings. */
+static apr_status_t remember_settings(apr_pool_t *pool, dbd_cfg_t *settings,
+                                      ap_dbd_t *record)
+{
+    (void)pool;
+    return apr_pool_userdata_setn(settings, US_PG_SETTINGS_KEY, NULL,
+                                  record->pool);
+}
+
+void us_pg_register_hooks(void)
+{
+    APR_OPTIONAL_HOOK(dbd, post_connect, remember_settings, NULL, NULL,
+                      APR_HOOK_MIDDLE);
+}
+
+/*
+ * The child goes: whatever is still lent must be back before mod_dbd's pools
+ * die, or apr-util's reslist aborts the child.  That happens in prefork,
+ * whose SIGTERM handler runs this in the middle of a request.  A mutex or a
+ * mod_dbd that was interrupted in its work is left alone.
+ */
+static apr_status_t stop_pool(void *data)
+{
+    us_pg_pool *pg = data;
+
+    pools = NULL; /* they all go together */
+    if (pthread_mutex_trylock(&pg->mutex) != 0) {
+        return APR_SUCCESS;
+    }
+    if (!pg->inside) {
+        for (; pg->lent != NULL; pg->lent = pg->lent->next) {
+            pg->close(pg->server, pg->lent->record);
+        }
+        while (pg->warm_count > 0) {
+            pg->close(pg->server, pg->warm[--pg->warm_count]);
+        }
+        while (pg->spoiled_count > 0) {
+            pg->close(pg->server, pg->spoiled[--pg->spoiled_count]);
+        }
+    }
+    pthread_mutex_unlock(&pg->mutex);
+    return APR_SUCCESS;
+}
+
+static apr_status_t free_block(void *data)
+{
+    us_pg_pool *pg = data;
+
+    free(pg->block);
+    return APR_SUCCESS;
+}
+
+static us_pg_pool *pool_create(apr_pool_t *pchild, server_rec *s,
+                               const char *key)
+{
+    us_pg_pool *pg = apr_pcalloc(pchild, sizeof(*pg));
+    pthread_condattr_t attributes;
+    int threaded = AP_MPMQ_NOT_SUPPORTED;
+
+    pg->key = key;
+    pg->server = s;
+    pg->capacity = 1;
+    pg->persistent = 1;
+    pg->warm = apr_pcalloc(pchild, sizeof(*pg->warm));
+    pg->spoiled = apr_pcalloc(pchild, sizeof(*pg->spoiled));
+    pthread_mutex_init(&pg->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&pg->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded);
+    pg->interruptible = threaded == AP_MPMQ_NOT_SUPPORTED;
+    pg->open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
+    pg->close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
+    pg->next = pools;
+    pools = pg;
+    /* now: a request must not touch the child's pool */
+    apr_pool_cleanup_register(pchild, pg, free_block, apr_pool_cleanup_null);
+    apr_pool_pre_cleanup_register(pchild, pg, stop_pool);
+    return pg;
+}
+
+us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
+                           apr_interval_time_t patience)
+{
+    module *dbd = ap_find_linked_module("mod_dbd.c");
+    const void *pointer
+        = dbd != NULL ? ap_get_module_config(s->module_config, dbd) : NULL;
+    us_pg_pool *pg;
+
+    if (pools == NULL) {
+        pools_by_pointer = apr_hash_make(pchild);
+    }
+    pg = apr_hash_get(pools_by_pointer, &pointer, sizeof(pointer));
+    if (pg == NULL) {
+        const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
+
+        for (pg = pools; pg != NULL && strcmp(pg->key, key) != 0;
+             pg = pg->next) {
+        }
+        if (pg == NULL) {
+            pg = pool_create(pchild, s, key);
+        }
+        apr_hash_set(pools_by_pointer,
+                     apr_pmemdup(pchild, &pointer, sizeof(pointer)),
+                     sizeof(pointer), pg);
+    }
+    pg->patience = patience > pg->patience ? patience : pg->patience;
+    return pg;
+}
