@@ -190,8 +190,8 @@ static int handle(request_rec *r)
     if (outcome != US_OK) {
         if (outcome == US_NOT_CONFIGURED) {
             call.cause = "this server has no project: UserSyncSupabaseURL or "
-                         "UserSyncSupabaseKey is missing, or libcurl could "
-                         "not be started";
+                         "UserSyncSupabaseKey is missing, or libcurl does "
+                         "not take them";
         }
         return us_response_send(r, &call, outcome, NULL);
     }

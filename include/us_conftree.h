@@ -15,6 +15,8 @@ typedef struct us_conftree {
     const char *unknown; /* a handler usersync-... that does not exist */
     const char *driver;  /* DBDriver in force: its own or the main server's */
     const char *dbd;     /* all DBD lines in force, to be compared only */
+    const char
+        *database; /* driver and DBDParams of those, unquoted; the same */
 } us_conftree;
 
 /*

@@ -57,7 +57,8 @@ void us_pg_child_environment(void);
 
 /*
  * The pool that mod_dbd uses for server s in this child.  Servers with equal
- * DBD lines, inherited or repeated, share one, as they do in mod_dbd.
+ * DBD lines, inherited or repeated, share one, as they do in mod_dbd; it also
+ * makes one of lines that mean the same, of which we have two then.
  * child_init only.
  *
  * patience  how long an outage is waited out before PostgreSQL counts as

@@ -18,6 +18,7 @@ struct us_pg_conn {
     ap_dbd_t *record; /* mod_dbd's, ours until it is returned */
     void *native;     /* its PGconn */
     int spoiled;      /* unusable: mod_dbd must make it anew */
+    int aged;         /* has lain idle for longer than DBDExptime */
     us_pg_conn *next; /* among the lent ones */
     us_pg_conn **link;
 };
@@ -35,8 +36,11 @@ void us_pg_conn_release(us_pg_conn *conn);
 int us_pg_pool_trouble(us_pg_pool *pg, apr_time_t since);
 void us_pg_pool_fine(us_pg_pool *pg);
 
-/* Do prepared statements stay where they were made?  Once they did not, they
- * are of no use in this child. */
+/* A statement was late: if there is trouble, it goes on. */
+void us_pg_pool_late(us_pg_pool *pg);
+
+/* Is preparing worth it: do connections last, and statements stay where they
+ * were made?  Once they did not, they are of no use in this child. */
 int us_pg_pool_prepares(us_pg_pool *pg);
 void us_pg_pool_forgets_prepared(us_pg_pool *pg);
 

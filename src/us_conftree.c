@@ -16,6 +16,9 @@ static const char *const dbd_names[]
 
 #define DBD_COUNT (sizeof(dbd_names) / sizeof(dbd_names[0]))
 
+#define DRIVER 0
+#define PARAMS 1
+
 /* What is collected for one server. */
 typedef struct collection {
     apr_pool_t *pool;
@@ -111,8 +114,8 @@ static void walk(collection *into, const ap_directive_t *node,
 us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
                              const server_rec *main_server)
 {
-    us_conftree tree = {NULL, NULL, NULL, ""};
-    us_conftree ignored = {NULL, NULL, NULL, ""};
+    us_conftree tree = {NULL, NULL, NULL, "", ""};
+    us_conftree ignored = {NULL, NULL, NULL, "", ""};
     collection own = {pool, &tree, {NULL}, count_before(s)};
     collection inherited = {pool, &ignored, {NULL}, 0};
     apr_size_t i;
@@ -124,10 +127,12 @@ us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
     for (i = 0; i < DBD_COUNT; i++) {
         const char *args = own.dbd[i] != NULL ? own.dbd[i] : inherited.dbd[i];
 
-        if (i == 0 && args != NULL) {
+        if ((i == DRIVER || i == PARAMS) && args != NULL) {
             const char *rest = args;
+            const char *word = ap_getword_conf(pool, &rest);
 
-            tree.driver = ap_getword_conf(pool, &rest);
+            tree.driver = i == DRIVER ? word : tree.driver;
+            tree.database = apr_pstrcat(pool, tree.database, word, "\n", NULL);
         }
         tree.dbd = apr_pstrcat(pool, tree.dbd, args != NULL ? args : "", "\n",
                                NULL);

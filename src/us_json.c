@@ -159,7 +159,9 @@ static int is_string(const us_json *doc, const us_json_item *item,
     json_object *string;
     int same;
 
-    if (*text_of(doc, item) != '"') {
+    /* decoding makes nothing longer, and at most six bytes one */
+    if (*text_of(doc, item) != '"' || item->len - 2 < len
+        || item->len - 2 > 6 * len) {
         return 0;
     }
     if (!has_escapes(doc, item)) {

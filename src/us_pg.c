@@ -38,6 +38,10 @@
 /* Statements that one connection prepares; the others go unprepared. */
 #define PREPARED_MAX 16
 
+/* How often a connection may give up what it has prepared: PostgreSQL keeps
+ * all of it for as long as the connection lives. */
+#define EPOCHS_MAX 16
+
 #define NAME_FORMAT "usersync_%016" APR_UINT64_T_HEX_FMT "_%u"
 #define NAME_SIZE 40
 
@@ -111,11 +115,26 @@ static prepared_set *set_for(const us_pg_conn *conn,
                             ? PQinstanceData(conn->native, on_event)
                             : NULL;
 
-    return set != NULL
+    return set != NULL && set->epoch < EPOCHS_MAX
                    && (set->count < PREPARED_MAX
                        || has_prepared(set, statement->id))
                ? set
                : NULL;
+}
+
+/* What was refused when it was prepared went well unprepared: prepare again,
+ * or nothing any more where statements get lost. */
+static void give_up_prepared(const us_pg_conn *conn, int lost)
+{
+    prepared_set *set = PQinstanceData(conn->native, on_event);
+
+    if (set != NULL) {
+        set->count = 0;
+        set->epoch++;
+    }
+    if (lost) {
+        us_pg_pool_forgets_prepared(conn->owner);
+    }
 }
 
 us_pg_statement us_pg_prepared(const char *sql, int count)
@@ -130,16 +149,6 @@ us_pg_statement us_pg_prepared(const char *sql, int count)
 }
 
 /* --- adopting and handing back --- */
-
-/* apr_dbd_pgsql has set a notice receiver that keeps quiet: row values in
- * NOTICEs do not reach the error log. */
-void us_pg_conn_adopt(us_pg_conn *conn)
-{
-    PQsetnonblocking(conn->native, 1);
-    if (PQinstanceData(conn->native, on_event) == NULL) {
-        PQregisterEventProc(conn->native, on_event, "mod_usersync", NULL);
-    }
-}
 
 /*
  * mod_dbd looks at PQstatus when it lends a connection again, and makes it
@@ -157,6 +166,19 @@ static void spoil(PGconn *pg)
      * one more */
     for (i = 0; i < 4 && PQstatus(pg) == CONNECTION_OK; i++) {
         PQconsumeInput(pg);
+    }
+}
+
+/* apr_dbd_pgsql has set a notice receiver that keeps quiet: row values in
+ * NOTICEs do not reach the error log. */
+void us_pg_conn_adopt(us_pg_conn *conn)
+{
+    PQsetnonblocking(conn->native, 1);
+    if (PQinstanceData(conn->native, on_event) == NULL) {
+        PQregisterEventProc(conn->native, on_event, "mod_usersync", NULL);
+    }
+    if (conn->aged) {
+        spoil(conn->native); /* the next statement makes it anew, in place */
     }
 }
 
@@ -406,10 +428,17 @@ static attempt prepare(PGconn *pg, apr_pool_t *pool, apr_time_t deadline,
 }
 
 /*
- * Run it prepared.  A table that changed can make what was prepared useless:
- * other types (42), another result (0A); and a pooler or a DEALLOCATE can
- * take it away (26).
+ * May the error come from the statement's having been prepared?  A table that
+ * changed has other types (42, 22) or gives another result (0A); a pooler or
+ * a DEALLOCATE takes statements away (26).  Privileges are looked at anew.
  */
+static int may_be_stale(const us_pg_result *error)
+{
+    return (us_pg_is_class(error, "42") && !us_pg_is_class(error, "42501"))
+           || us_pg_is_class(error, "22") || us_pg_is_class(error, "0A")
+           || us_pg_is_class(error, "26");
+}
+
 static attempt try_prepared(us_pg_conn *conn, apr_pool_t *pool,
                             apr_time_t deadline,
                             const us_pg_statement *statement,
@@ -434,17 +463,7 @@ static attempt try_prepared(us_pg_conn *conn, apr_pool_t *pool,
         return ATTEMPT_LOST;
     }
     end = take_result(pg, pool, deadline, result);
-    if (end == ATTEMPT_ERROR
-        && (us_pg_is_class(result, "42") || us_pg_is_class(result, "0A")
-            || us_pg_is_class(result, "26"))) {
-        if (us_pg_is_class(result, "26")) {
-            us_pg_pool_forgets_prepared(conn->owner);
-        }
-        set->count = 0;
-        set->epoch++;
-        return ATTEMPT_STALE;
-    }
-    return end;
+    return end == ATTEMPT_ERROR && may_be_stale(result) ? ATTEMPT_STALE : end;
 }
 
 /* --- statements --- */
@@ -516,6 +535,7 @@ us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
 {
     int losses = 0;
     int plain = 0;
+    int lost = 0; /* it was not there any more */
 
     for (;;) {
         if (us_clock_now() >= deadline) {
@@ -525,14 +545,19 @@ us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
             try_once(conn, pool, deadline, statement, plain, params, result)) {
         case ATTEMPT_DONE:
             us_pg_pool_fine(conn->owner);
+            if (plain) {
+                give_up_prepared(conn, lost);
+            }
             return US_PG_OK;
         case ATTEMPT_ERROR:
             us_pg_pool_fine(conn->owner);
             return US_PG_ERROR;
         case ATTEMPT_LATE:
             conn->spoiled = 1;
+            us_pg_pool_late(conn->owner);
             return US_PG_TIMEOUT;
         case ATTEMPT_STALE:
+            lost = us_pg_is_class(result, "26");
             plain = 1;
             break;
         case ATTEMPT_REPEAT:

@@ -14,9 +14,9 @@
  *   inside    a thread is in mod_dbd just now
  *   warm      given back: handed to the next borrower directly, without a
  *             visit to mod_dbd, where threads would queue for its one place.
- *             So many stay here as mod_dbd would keep open anyway (DBDKeep),
+ *             DBDKeep of them stay here (mod_dbd keeps as many of its own),
  *             but one of DBDMax is always left for other users of the pool
- *   spoiled   to be closed as soon as mod_dbd is free
+ *   spoiled   to be given to mod_dbd as soon as it is free
  *
  * The mutex is never held across a call to mod_dbd, libpq or the log.
  */
@@ -50,6 +50,20 @@ static void signals(const us_pg_pool *pg, int how)
         sigaddset(&endings, SIGHUP);
         pthread_sigmask(how, &endings, NULL);
     }
+}
+
+/* Not even between the two may SIGTERM come: what is kept could not be given
+ * back then. */
+static void lock(us_pg_pool *pg)
+{
+    signals(pg, SIG_BLOCK);
+    pthread_mutex_lock(&pg->mutex);
+}
+
+static void unlock(us_pg_pool *pg)
+{
+    pthread_mutex_unlock(&pg->mutex);
+    signals(pg, SIG_UNBLOCK);
 }
 
 /* --- the state; call with the mutex held --- */
@@ -112,28 +126,35 @@ int us_pg_pool_trouble(us_pg_pool *pg, apr_time_t since)
     apr_time_t now = us_clock_now();
     int away;
 
-    pthread_mutex_lock(&pg->mutex);
+    lock(pg);
     set_trouble(pg, since);
     away = is_away(pg, now);
     if (away) {
         pg->next_try = now + PROBE_PAUSE;
     }
-    pthread_mutex_unlock(&pg->mutex);
+    unlock(pg);
     return away;
+}
+
+void us_pg_pool_late(us_pg_pool *pg)
+{
+    if (apr_atomic_read32(&pg->troubled)) {
+        us_pg_pool_trouble(pg, us_clock_now());
+    }
 }
 
 void us_pg_pool_fine(us_pg_pool *pg)
 {
     if (apr_atomic_read32(&pg->troubled)) {
-        pthread_mutex_lock(&pg->mutex);
+        lock(pg);
         clear_trouble(pg);
-        pthread_mutex_unlock(&pg->mutex);
+        unlock(pg);
     }
 }
 
 int us_pg_pool_prepares(us_pg_pool *pg)
 {
-    return !apr_atomic_read32(&pg->forgets);
+    return pg->persistent && !apr_atomic_read32(&pg->forgets);
 }
 
 void us_pg_pool_forgets_prepared(us_pg_pool *pg)
@@ -146,9 +167,9 @@ int us_pg_pool_is_away(us_pg_pool *pg)
     int away = 0;
 
     if (apr_atomic_read32(&pg->troubled)) {
-        pthread_mutex_lock(&pg->mutex);
+        lock(pg);
         away = is_away(pg, us_clock_now());
-        pthread_mutex_unlock(&pg->mutex);
+        unlock(pg);
     }
     return away;
 }
@@ -165,7 +186,7 @@ static void drain(us_pg_pool *pg)
     while (pg->spoiled_count > 0 || has_too_many(pg)) {
         ap_dbd_t *record = pg->spoiled_count > 0
                                ? pg->spoiled[--pg->spoiled_count]
-                               : pg->warm[--pg->warm_count];
+                               : pg->warm[--pg->warm_count].record;
 
         pthread_mutex_unlock(&pg->mutex);
         pg->close(pg->server, record);
@@ -184,6 +205,7 @@ static void leave(us_pg_pool *pg)
 {
     drain(pg);
     pg->inside = 0;
+    pg->visited = us_clock_now();
     if (pg->waiting > 0) {
         pthread_cond_signal(&pg->changed);
     }
@@ -203,27 +225,26 @@ static void learn_settings(us_pg_pool *pg, const ap_dbd_t *record)
     }
     settings = data;
     pg->persistent = settings->persist;
+    pg->expiry = apr_time_from_sec(settings->exptime);
     if (settings->nmax > 1) {
-        apr_size_t room = (apr_size_t)settings->nmax * sizeof(*pg->warm);
-        ap_dbd_t **warm = calloc(2, room);
+        apr_size_t room = (apr_size_t)settings->nmax;
 
-        if (warm == NULL) {
+        pg->blocks[0] = calloc(room, sizeof(*pg->warm));
+        pg->blocks[1] = calloc(room, sizeof(*pg->spoiled));
+        if (pg->blocks[0] == NULL || pg->blocks[1] == NULL) {
             return;
         }
         /* both lists are empty: the one record there is has just come */
-        pg->warm = warm;
-        pg->spoiled = warm + settings->nmax;
+        pg->warm = pg->blocks[0];
+        pg->spoiled = pg->blocks[1];
         pg->capacity = settings->nmax;
         pg->keep = settings->nkeep < settings->nmax ? settings->nkeep
                                                     : settings->nmax - 1;
-        pg->block = warm;
+        pg->keep = pg->shared ? 0 : pg->keep;
     }
 }
 
-/*
- * Ask mod_dbd for a connection; the mutex is given up meanwhile.  Signals
- * stay held when there is one, until it is among the lent.
- */
+/* Ask mod_dbd for a connection; the mutex is given up meanwhile. */
 static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
 {
     ap_dbd_t *record;
@@ -231,7 +252,6 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
     enter(pg);
     pg->out++;
     pthread_mutex_unlock(&pg->mutex);
-    signals(pg, SIG_BLOCK);
     record = pg->open(pool, pg->server);
     pthread_mutex_lock(&pg->mutex);
     if (record == NULL) {
@@ -246,9 +266,6 @@ static ap_dbd_t *open_inside(us_pg_pool *pg, apr_pool_t *pool)
         learn_settings(pg, record);
     }
     leave(pg);
-    if (record == NULL) {
-        signals(pg, SIG_UNBLOCK);
-    }
     return record;
 }
 
@@ -264,7 +281,9 @@ static void wait_for_change(us_pg_pool *pg, apr_time_t now,
     ts.tv_sec = (time_t)apr_time_sec(until);
     ts.tv_nsec = (long)apr_time_usec(until) * 1000;
     pg->waiting++;
+    signals(pg, SIG_UNBLOCK); /* prefork: nothing is lent or kept here */
     pthread_cond_timedwait(&pg->changed, &pg->mutex, &ts);
+    signals(pg, SIG_BLOCK);
     pg->waiting--;
 }
 
@@ -287,22 +306,25 @@ static int is_forbidden(const us_pg_pool *pg, apr_time_t now)
     return pg->trouble_since != 0 && is_away(pg, now) && now < pg->next_try;
 }
 
-/* The one that was used last.  Signals stay held until it is among the lent. */
-static ap_dbd_t *take_warm(us_pg_pool *pg, apr_time_t now)
+/* The one that was used last.  mod_dbd would not lend one that has lain idle
+ * for longer than DBDExptime: a firewall may have forgotten it. */
+static ap_dbd_t *take_warm(us_pg_pool *pg, us_pg_conn *conn, apr_time_t now)
 {
+    const us_pg_warm *warm = &pg->warm[--pg->warm_count];
+
     if (pg->trouble_since != 0 && is_away(pg, now)) {
         pg->next_try = now + pg->patience; /* it is the probe */
     }
-    signals(pg, SIG_BLOCK);
-    return pg->warm[--pg->warm_count];
+    conn->aged = pg->expiry > 0 && now - warm->since > pg->expiry;
+    return warm->record;
 }
 
-/* A record by the deadline, or NULL. */
-static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
+/* Wait for a record until the deadline; NULL: there is none. */
+static ap_dbd_t *wait_for_record(us_pg_pool *pg, apr_pool_t *pool,
+                                 us_pg_conn *conn, apr_time_t deadline)
 {
     ap_dbd_t *record = NULL;
 
-    pthread_mutex_lock(&pg->mutex);
     for (;;) {
         apr_time_t now = us_clock_now();
         int away;
@@ -318,7 +340,7 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
             break; /* a connection without time for a statement is no use */
         }
         if (pg->warm_count > 0 && !is_forbidden(pg, now)) {
-            record = take_warm(pg, now);
+            record = take_warm(pg, conn, now);
             break;
         }
         if (!pg->inside && pg->out < pg->capacity && now >= pg->next_try) {
@@ -337,11 +359,28 @@ static ap_dbd_t *acquire(us_pg_pool *pg, apr_pool_t *pool, apr_time_t deadline)
         }
         wait_for_change(pg, now, deadline);
     }
-    if (record == NULL) {
+    return record;
+}
+
+/* Fill in conn and link it into the lent ones; 0 when there is no record. */
+static int acquire(us_pg_pool *pg, apr_pool_t *pool, us_pg_conn *conn,
+                   apr_time_t deadline)
+{
+    lock(pg);
+    conn->record = wait_for_record(pg, pool, conn, deadline);
+    if (conn->record != NULL) {
+        conn->next = pg->lent;
+        conn->link = &pg->lent;
+        if (conn->next != NULL) {
+            conn->next->link = &conn->next;
+        }
+        pg->lent = conn;
+    }
+    else {
         pass_on(pg);
     }
-    pthread_mutex_unlock(&pg->mutex);
-    return record;
+    unlock(pg);
+    return conn->record != NULL;
 }
 
 /* --- lending --- */
@@ -352,7 +391,7 @@ static const char *why_not(us_pg_pool *pg, apr_pool_t *pool)
     apr_time_t now = us_clock_now();
     const char *text;
 
-    pthread_mutex_lock(&pg->mutex);
+    lock(pg);
     if (is_away(pg, now)) {
         text = "PostgreSQL has not let us connect for a while: see mod_dbd's "
                "lines, DBDParams and the PostgreSQL server";
@@ -367,11 +406,27 @@ static const char *why_not(us_pg_pool *pg, apr_pool_t *pool)
         text = "no connection to PostgreSQL in time: see mod_dbd's lines, "
                "DBDParams and the PostgreSQL server";
     }
-    pthread_mutex_unlock(&pg->mutex);
+    unlock(pg);
     return text;
 }
 
-/* Give a record back to mod_dbd, or keep it for those who wait. */
+/*
+ * mod_dbd closes what it has too many of when it gets something back: once in
+ * DBDExptime it does, our oldest one.
+ */
+static int let_one_go(us_pg_pool *pg, apr_time_t now)
+{
+    if (pg->expiry == 0 || now - pg->visited <= pg->expiry) {
+        return 0;
+    }
+    pg->spoiled[pg->spoiled_count++] = pg->warm[0].record;
+    pg->warm_count--;
+    memmove(pg->warm, pg->warm + 1,
+            (apr_size_t)pg->warm_count * sizeof(*pg->warm));
+    return 1;
+}
+
+/* Keep a record for the next one, or give it back to mod_dbd. */
 static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
 {
     if (!pg->persistent) {
@@ -387,9 +442,11 @@ static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
         pg->spoiled[pg->spoiled_count++] = record;
     }
     else {
-        pg->warm[pg->warm_count++] = record;
+        pg->warm[pg->warm_count].record = record;
+        pg->warm[pg->warm_count++].since = us_clock_now();
     }
-    if (!pg->inside && (spoiled || has_too_many(pg))) {
+    if (!pg->inside
+        && (spoiled || has_too_many(pg) || let_one_go(pg, us_clock_now()))) {
         enter(pg);
         leave(pg);
     }
@@ -402,37 +459,26 @@ us_pg_status us_pg_borrow(us_pg_pool *pg, apr_pool_t *pool, const us_log *log,
                           apr_time_t deadline, us_pg_conn **out,
                           const char **cause)
 {
-    ap_dbd_t *record;
-    us_pg_conn *conn;
+    us_pg_conn *conn = apr_pcalloc(pool, sizeof(*conn));
+    const apr_dbd_driver_t *driver;
 
+    conn->owner = pg;
     if (pg->open == NULL) {
         *cause = "mod_dbd is not loaded";
         return US_PG_AWAY;
     }
-    record = acquire(pg, pool, deadline);
-    if (record == NULL) {
+    if (!acquire(pg, pool, conn, deadline)) {
         *cause = why_not(pg, pool);
         return US_PG_AWAY;
     }
-    conn = apr_pcalloc(pool, sizeof(*conn));
-    conn->owner = pg;
-    conn->record = record;
-    pthread_mutex_lock(&pg->mutex);
-    conn->next = pg->lent;
-    conn->link = &pg->lent;
-    if (conn->next != NULL) {
-        conn->next->link = &conn->next;
-    }
-    pg->lent = conn;
-    pthread_mutex_unlock(&pg->mutex);
-    signals(pg, SIG_UNBLOCK);
-    if (strcmp(apr_dbd_name(record->driver), "pgsql") != 0) {
+    driver = conn->record->driver;
+    if (strcmp(apr_dbd_name(driver), "pgsql") != 0) {
         *cause = apr_psprintf(pool, "DBDriver is %s: mod_usersync needs pgsql",
-                              apr_dbd_name(record->driver));
+                              apr_dbd_name(driver));
         us_pg_return(conn);
         return US_PG_WRONG_DRIVER;
     }
-    conn->native = apr_dbd_native_handle(record->driver, record->handle);
+    conn->native = apr_dbd_native_handle(driver, conn->record->handle);
     us_pg_conn_adopt(conn);
     us_trace(log, APLOG_TRACE2, "[%s] borrowed a connection", log->request_id);
     *out = conn;
@@ -446,13 +492,11 @@ void us_pg_return(us_pg_conn *conn)
     if (conn->native != NULL) {
         us_pg_conn_release(conn);
     }
-    signals(pg, SIG_BLOCK);
-    pthread_mutex_lock(&pg->mutex);
+    lock(pg);
     *conn->link = conn->next;
     if (conn->next != NULL) {
         conn->next->link = conn->link;
     }
     give_back(pg, conn->record, conn->spoiled);
-    pthread_mutex_unlock(&pg->mutex);
-    signals(pg, SIG_UNBLOCK);
+    unlock(pg);
 }

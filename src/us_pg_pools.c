@@ -62,7 +62,7 @@ static apr_status_t stop_pool(void *data)
             pg->close(pg->server, pg->lent->record);
         }
         while (pg->warm_count > 0) {
-            pg->close(pg->server, pg->warm[--pg->warm_count]);
+            pg->close(pg->server, pg->warm[--pg->warm_count].record);
         }
         while (pg->spoiled_count > 0) {
             pg->close(pg->server, pg->spoiled[--pg->spoiled_count]);
@@ -72,22 +72,42 @@ static apr_status_t stop_pool(void *data)
     return APR_SUCCESS;
 }
 
-static apr_status_t free_block(void *data)
+static apr_status_t free_blocks(void *data)
 {
     us_pg_pool *pg = data;
 
-    free(pg->block);
+    free(pg->blocks[0]);
+    free(pg->blocks[1]);
     return APR_SUCCESS;
 }
 
+/*
+ * mod_dbd makes one pool of servers whose lines mean the same, even if they
+ * are written in two ways.  Two of ours for one of its must not keep
+ * connections from each other.
+ */
+static void find_partners(us_pg_pool *pg)
+{
+    us_pg_pool *other;
+
+    for (other = pools; other != NULL; other = other->next) {
+        if (strcmp(other->database, pg->database) == 0) {
+            other->shared = 1;
+            pg->shared = 1;
+        }
+    }
+}
+
 static us_pg_pool *pool_create(apr_pool_t *pchild, server_rec *s,
-                               const char *key)
+                               const us_conftree *tree)
 {
     us_pg_pool *pg = apr_pcalloc(pchild, sizeof(*pg));
     pthread_condattr_t attributes;
     int threaded = AP_MPMQ_NOT_SUPPORTED;
 
-    pg->key = key;
+    pg->key = tree->dbd;
+    pg->database = tree->database;
+    find_partners(pg);
     pg->server = s;
     pg->capacity = 1;
     pg->persistent = 1;
@@ -105,7 +125,7 @@ static us_pg_pool *pool_create(apr_pool_t *pchild, server_rec *s,
     pg->next = pools;
     pools = pg;
     /* now: a request must not touch the child's pool */
-    apr_pool_cleanup_register(pchild, pg, free_block, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(pchild, pg, free_blocks, apr_pool_cleanup_null);
     apr_pool_pre_cleanup_register(pchild, pg, stop_pool);
     return pg;
 }
@@ -123,13 +143,13 @@ us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
     }
     pg = apr_hash_get(pools_by_pointer, &pointer, sizeof(pointer));
     if (pg == NULL) {
-        const char *key = us_conftree_read(pchild, s, ap_server_conf).dbd;
+        us_conftree tree = us_conftree_read(pchild, s, ap_server_conf);
 
-        for (pg = pools; pg != NULL && strcmp(pg->key, key) != 0;
+        for (pg = pools; pg != NULL && strcmp(pg->key, tree.dbd) != 0;
              pg = pg->next) {
         }
         if (pg == NULL) {
-            pg = pool_create(pchild, s, key);
+            pg = pool_create(pchild, s, &tree);
         }
         apr_hash_set(pools_by_pointer,
                      apr_pmemdup(pchild, &pointer, sizeof(pointer)),

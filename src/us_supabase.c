@@ -53,14 +53,15 @@ us_supabase *us_supabase_create(apr_pool_t *pool, const us_server_conf *conf)
         .connect_timeout = us_config_connect_timeout(conf),
     };
 
-    supabase->http = us_http_client_create(pool, &options);
-    us_secret_wipe(apikey, strlen(apikey));
-    us_secret_wipe(bearer, strlen(bearer));
+    /* before the client: its handles refer to them */
     supabase->signup_url = us_http_url_create(
         pool, apr_pstrcat(pool, conf->url, "/signup", NULL));
     supabase->login_url = us_http_url_create(
         pool,
         apr_pstrcat(pool, conf->url, "/token?grant_type=password", NULL));
+    supabase->http = us_http_client_create(pool, &options);
+    us_secret_wipe(apikey, strlen(apikey));
+    us_secret_wipe(bearer, strlen(bearer));
     supabase->signup_timeout = us_config_register_timeout(conf);
     supabase->login_timeout = us_config_timeout(conf);
     supabase->breaker[US_SIGNUP] = us_breaker_find(conf->url, US_SIGNUP);

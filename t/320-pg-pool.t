@@ -49,6 +49,30 @@ subtest 'DBDMax 2 and 16 at once' => sub {
         unless $prefork;
 };
 
+subtest "one pool of mod_dbd's, written in two ways" => sub {
+    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
+        set => { UserSyncStoreTimeout => DEADLINE . 's', DBDMax => 4,
+            DBDKeep => 4 },
+        # says what is so anyway: mod_dbd sees the same pool
+        vhosts => { other => "DBDPersist On\n" }))->start;
+    no_rows($pg);
+    slow_inserts($pg, 0.05);
+    for my $round (1 .. 3) {
+        for my $vhost (undef, 'other') {
+            no_rows($pg);
+            my @people = people(WORKERS);
+            my @responses = parallel(WORKERS, sub {
+                ($httpd->url('/auth/login', $vhost), {
+                    map { $_ => $people[ $_[0] ]{$_} } qw(email password) });
+            });
+            my $name = "round $round, " . ($vhost || 'main');
+            is tally(@responses), WORKERS . ' x 200', "$name: all served";
+            within(DEADLINE, "$name: none waits for the other", @responses);
+        }
+    }
+    $httpd->stop;
+};
+
 subtest 'DBDMax enough for all' => sub {
     my $httpd = httpd_with()->start;
     no_rows($pg);

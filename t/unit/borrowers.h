@@ -67,11 +67,14 @@ static struct findings {
     _Atomic int done;
 } found;
 
+/* What the lines of the next server mean. */
+static const char *database = "one database";
+
 /* A server's lines about mod_dbd. */
 us_conftree us_conftree_read(apr_pool_t *p, const server_rec *s,
                              const server_rec *main_server)
 {
-    us_conftree tree = {.dbd = s->defn_name};
+    us_conftree tree = {.dbd = s->defn_name, .database = database};
 
     (void)p;
     (void)main_server;

@@ -226,15 +226,17 @@ void dbd_double_reset(int max, int persist)
     made = 0;
     mode = DBD_CONNECTS;
     settings.nkeep = 0;
+    settings.exptime = 0;
     settings.nmax = max;
     settings.persist = persist;
     pthread_mutex_unlock(&mutex);
 }
 
-void dbd_double_keep(int keep)
+void dbd_double_keep(int keep, int exptime)
 {
     pthread_mutex_lock(&mutex);
     settings.nkeep = keep;
+    settings.exptime = exptime;
     pthread_mutex_unlock(&mutex);
 }
 

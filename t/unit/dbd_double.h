@@ -48,8 +48,9 @@ void dbd_double_register(void);
 /* A new mod_dbd without connections: DBDMax, DBDPersist; DBDKeep 0. */
 void dbd_double_reset(int max, int persist);
 
-/* DBDKeep, before the first connection is made. */
-void dbd_double_keep(int keep);
+/* DBDKeep and DBDExptime (seconds, 0: none), before the first connection is
+ * made. */
+void dbd_double_keep(int keep, int exptime);
 
 void dbd_double_set(dbd_connect what);
 

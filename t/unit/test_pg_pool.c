@@ -364,31 +364,60 @@ static void test_kept(void)
 
     patient_only = 1;
     start(4, 1, LONG);
-    dbd_double_keep(2);
+    dbd_double_keep(2, 0);
     crew_threads(0, THREADS, visits);
     is_int(found.lent, (long long)THREADS * VISITS, "DBDKeep 2: all served");
     have(4);
     before = dbd_double_look().opened;
-    ok(work(SHORT, 0) && work(SHORT, 0), "DBDKeep 2: lent");
+    ok(work(SHORT, 0), "DBDKeep 2: lent");
+    ok(work(SHORT, 0), "DBDKeep 2: lent again");
     is_int(dbd_double_look().opened, before, "DBDKeep 2: mod_dbd not asked");
     end_keeping("DBDKeep 2", 4, 2);
     start(4, 1, LONG);
-    dbd_double_keep(4);
+    dbd_double_keep(4, 0);
     crew_threads(0, THREADS, visits);
     is_int(found.lent, (long long)THREADS * VISITS, "DBDKeep 4: all served");
     have(4);
     end_keeping("DBDKeep 4: one is left to others", 4, 3);
     start(1, 1, LONG);
-    dbd_double_keep(1);
+    dbd_double_keep(1, 0);
     ok(work(SHORT, 0), "DBDKeep 1 of 1: lent");
     end_keeping("DBDKeep 1 of 1: it is left to others", 1, 0);
     patient_only = 0;
     start(3, 1, LONG);
-    dbd_double_keep(2);
+    dbd_double_keep(2, 0);
     crew_threads(0, THREADS, visits);
     is_int(found.lent + found.away, (long long)THREADS * VISITS,
            "kept, and the impatient: all come back");
     end_keeping("kept, and the impatient", 3, dbd_double_look().out);
+}
+
+#define EXPTIME 300
+
+/* What has lain idle is known to be old; and now and then one goes back. */
+static void test_exptime(void)
+{
+    const char *cause = NULL;
+    us_pg_conn *conn;
+
+    set_time = us_clock_now();
+    start(4, 1, PATIENCE);
+    dbd_double_keep(3, EXPTIME);
+    have(4);
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && !conn->aged, "DBDExptime: used just now");
+    us_pg_return(conn);
+    is_int(dbd_double_look().out, 3, "DBDExptime: three are kept");
+    set_time += apr_time_from_sec(EXPTIME + 1);
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && conn->aged, "DBDExptime: idle for too long");
+    us_pg_return(conn);
+    is_int(dbd_double_look().out, 2, "DBDExptime: the oldest went back");
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && !conn->aged, "DBDExptime: made anew");
+    us_pg_return(conn);
+    end_keeping("DBDExptime", 4, 2);
+    set_time = 0;
 }
 
 /* A kept connection may lead to a server that hangs: while PostgreSQL counts
@@ -401,7 +430,7 @@ static void test_kept_while_away(void)
 
     set_time = us_clock_now();
     start(4, 1, PATIENCE);
-    dbd_double_keep(2);
+    dbd_double_keep(2, 0);
     ok(work(SHORT, 0), "kept, away: at first");
     ok(us_pg_pool_trouble(pool, us_clock_now() - PATIENCE),
        "kept, away: a statement says so");
@@ -450,6 +479,7 @@ int main(void)
     test_short_outage();
     test_away();
     test_kept();
+    test_exptime();
     test_kept_while_away();
     test_long_ago();
     return done();

@@ -140,6 +140,33 @@ static void test_same_lines(void)
     stub_linked_module = NULL;
 }
 
+/* Two of our pools for one of mod_dbd's keep nothing from each other. */
+static void test_partners(void)
+{
+    static module dbd = {.name = "mod_dbd.c"};
+    static char pointers[2];
+    static const char *const lines[][3] = {
+        {"one database", "one database", "in other words: nothing is kept"},
+        {"one database", "another", "another database: one is kept"},
+    };
+    int i;
+
+    stub_linked_module = &dbd;
+    for (i = 0; i < 2; i++) {
+        dbd_double_reset(4, 1);
+        dbd_double_keep(2, 0);
+        apr_pool_create(&pchild, root);
+        pool = pool_with("lines", &pointers[0]);
+        database = lines[i][1];
+        pool_with("other lines", &pointers[1]);
+        database = lines[i][0];
+        ok(work(SHORT, 0), "%s: lent", lines[i][2]);
+        is_int(dbd_double_look().out, i, "%s", lines[i][2]);
+        apr_pool_destroy(pchild);
+    }
+    stub_linked_module = NULL;
+}
+
 int main(void)
 {
     begin("test_pg_pool_life");
@@ -147,5 +174,6 @@ int main(void)
     test_end_while_inside();
     test_signals();
     test_same_lines();
+    test_partners();
     return done();
 }
