@@ -91,6 +91,16 @@ sub open_it {
     return time;
 }
 
+# A graceful restart, after which no child of before takes a request any more.
+sub new_generation {
+    my ($httpd) = @_;
+    my @old = $httpd->children;
+    $httpd->graceful;
+    wait_until { !grep { UserSync::Util::alive($_) } @old } 20,
+        'the end of the old children';
+    return;
+}
+
 # Waits until the time for a probe has come.
 sub until_due {
     my ($since) = @_;
@@ -202,7 +212,7 @@ subtest 'what counts' => sub {
     my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 60s");
     for my $case (@COUNT) {
         my ($name, $counts, @fault) = @$case;
-        $httpd->graceful;    # closed again
+        new_generation($httpd);    # closed again
         fail_with(@fault);
         my @all = map { login($httpd) } 1 .. $FAILURES + 2;
         double->clear_faults;
@@ -238,7 +248,7 @@ subtest 'in a row' => sub {
     for my $case (['FFFF', 1], ['FFF+FFF', 0], ['FFF4FFF', 0],
         ['F-F-F-F', 1], ['FFF-----', 0], ['+-4+FFFF', 1]) {
         my ($sequence, $open) = @$case;
-        $httpd->graceful;
+        new_generation($httpd);
         $httpd->{log}{start} = $httpd->log->mark;
         for my $step (split //, $sequence) {
             double->fault(%{ $ANSWER{$step}[0] }) if $ANSWER{$step}[0];
@@ -358,10 +368,10 @@ subtest 'the child of the probe is killed' => sub {
 subtest 'a graceful restart while it is open' => sub {
     my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 60s");
     open_it($httpd);
-    $httpd->graceful;
+    new_generation($httpd);
     is tally(login($httpd)), '1 x 200', 'the new generation asks for itself';
     open_it($httpd);
-    $httpd->graceful for 1 .. 3;
+    new_generation($httpd) for 1 .. 3;
     is tally(map { login($httpd) } 1 .. 5), '5 x 200', 'again and again';
     $httpd->stop;
 };
