@@ -19,6 +19,13 @@ my $REFUSED = '503 store_unavailable';
 sub accounts_log_in {
     my ($httpd) = @_;
     my @users = double->users;
+    # each child asks once in a second whether PostgreSQL is back
+    wait_until {
+        !grep { $_->{status} != 200 } parallel(CLIENTS, sub {
+            ($httpd->url('/auth/login'), { email => $users[ $_[0] ]{email},
+                password => password });
+        });
+    } 20, 'PostgreSQL to be known to be back';
     my $load = UserSync::Load->start(clients => CLIENTS,
         most => scalar @users, request => sub {
             my $user = $users[ $_[0] ];
