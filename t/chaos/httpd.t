@@ -6,7 +6,6 @@ use UserSync::Test;
 use UserSync::Chaos;
 use UserSync::Outage;
 
-use constant CLIENTS => 16;
 use constant LIMIT   => 12;
 
 my $PREFORK = mpm() eq 'prefork';
@@ -30,13 +29,11 @@ sub server {
     return $httpd;
 }
 
-# Logins, registrations and, of twelve, nine that wait for Supabase at most.
-my $number = 0;
-
+# Logins and registrations, of so many clients.
 sub mixed {
-    my ($httpd, $prefix) = @_;
+    my ($httpd, $prefix, $clients) = @_;
     my $register = registrations($httpd->url('/auth/register'), $prefix);
-    return UserSync::Load->start(clients => LIMIT - 3, keep => 1,
+    return UserSync::Load->start(clients => $clients, keep => 1,
         request => sub {
             my ($n) = @_;
             return $register->($n) if $n % 10 == 0;
@@ -57,7 +54,7 @@ sub everybody_has_a_row {
 
 subtest 'a graceful restart each second' => sub {
     my $httpd = server();
-    my $load = mixed($httpd, 'graceful');
+    my $load = mixed($httpd, 'graceful', LIMIT - 3);
     for (1 .. scaled(5, 20)) {
         my $next = time + 1;
         $httpd->graceful;
@@ -74,21 +71,22 @@ subtest 'a graceful restart each second' => sub {
 subtest 'children killed' => sub {
     my $httpd = server();
     $httpd->allow_log(qr/AH1039[23]: children are killed successively/);
-    my $load = mixed($httpd, 'killed');
+    # what a dead child had counts until httpd has seen its end: room for that
+    my $load = mixed($httpd, 'killed', LIMIT / 2);
     my $killed = 0;
     for (1 .. scaled(5, 60)) {
-        my @children = $httpd->children;
+        my @children;
+        wait_until { @children = $httpd->children } 20, 'children';
         my $child = pick(@children);
         kill 'KILL', $child;
         $killed++;
         wait_until { !-d "/proc/$child" } 20, 'httpd to see it';
-        wait_until { $httpd->children } 20, 'a child';
     }
     my $seen = $load->stop;
     kinds_ok($seen, "200|$REFUSED|cut off",
         'a killed child answers nothing, all others do');
     my $lost = $seen->{count} - count_of($seen, '200');
-    cmp_ok $lost, '<=', $killed * ($PREFORK ? 1 : LIMIT - 3),
+    cmp_ok $lost, '<=', $killed * ($PREFORK ? 1 : LIMIT / 2),
         "$killed killed, no more requests lost than they had";
     everybody_has_a_row($seen);
     $httpd->allow_log(qr/AH00052: child pid \d+ exit signal Killed/);
@@ -99,7 +97,7 @@ subtest 'children killed' => sub {
 subtest 'a graceful stop' => sub {
     for my $round (1 .. scaled(1, 10)) {
         my $httpd = server();
-        my $load = mixed($httpd, "stop$round");
+        my $load = mixed($httpd, "stop$round", LIMIT - 3);
         wait_until { double->stats->{requests}{token} } 20, 'logins';
         # some wait for Supabase when it comes: they are answered
         double->fault(kind => 'delay', ms => 1500 * UserSync::Util::patience(),
@@ -118,8 +116,9 @@ subtest 'a graceful stop' => sub {
         kinds_ok($seen, "200|$REFUSED", "round $round: answered or refused");
         my @begun = grep { $waiting{ $_->{who} } && $_->{opened} < $told
             && $_->{ended} > $told } @{ $seen->{replies} };
-        is_deeply [map { $_->{kind} } @begun], [map {200} keys %waiting],
+        is_deeply [grep { $_->{kind} ne '200' } @begun], [],
             'what was begun is finished';
+        cmp_ok scalar @begun, '>=', 3, scalar(@begun) . ' were';
         everybody_has_a_row($seen);
         note sprintf 'stopped after %.3f s', $took;
     }
