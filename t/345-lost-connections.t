@@ -37,6 +37,21 @@ subtest 'a trigger that ends its backend' => sub {
     $httpd->stop;
 };
 
+# A firewall may have forgotten it: as mod_dbd does, it is not lent as it is.
+subtest 'a connection that was idle for longer than DBDExptime' => sub {
+    my $httpd = outage_lines(own_httpd($pg, workers => 1,
+        set => { DBDMax => 4, DBDKeep => 2, DBDExptime => 1 }))->start;
+    is login($httpd)->{status}, 200, 'a login';
+    my ($kept) = $pg->backends('app');
+    is login($httpd)->{status}, 200, 'at once';
+    is_deeply [$pg->backends('app')], [$kept], 'on the same connection';
+    sleep 2.5; # not waited for anything: the silence is what is tested
+    is login($httpd)->{status}, 200, 'after a silence';
+    my @now = $pg->backends('app');
+    ok @now && !(grep { $_ == $kept } @now), 'on a new connection';
+    $httpd->stop;
+};
+
 subtest 'trouble of long ago' => sub {
     my $deadline = 0.5 * UserSync::Util::patience();
     my $httpd = outage_lines(own_httpd($pg, workers => WORKERS, set => {
