@@ -41,8 +41,9 @@ install: $(MODULE)
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
 UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c) $(UNIT_PARTNERS),\
   $(wildcard t/unit/*.c))
-UNIT_SOURCES = $(addprefix src/us_,answer.c cafile.c config.c directives.c \
-  json.c json_scan.c log.c request.c secret.c values.c)
+UNIT_SOURCES = $(addprefix src/us_,answer.c cache.c cafile.c config.c \
+  directives.c flight.c headers.c json.c json_scan.c log.c request.c secret.c \
+  values.c)
 
 # Layers above those are linked only where they are tested, and so are
 # stand-ins for their partners.
@@ -157,8 +158,8 @@ clean:
 # t/fuzz/fuzz_NAME.c are targets, t/fuzz/corpus/NAME their first inputs.  With
 # replay.c each is also a test that runs the inputs and needs no clang.
 FUZZ_NAMES = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
-FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/strict.c t/unit/httpd_stubs.c
-FUZZ_HEADERS = $(wildcard t/fuzz/*.h) t/unit/httpd_stubs.h t/unit/tap.h
+FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/strict.c $(wildcard t/unit/*_stubs.c)
+FUZZ_HEADERS = $(wildcard t/fuzz/*.h t/unit/*_stubs.h) t/unit/tap.h
 FUZZ_COMPILE = -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
   $(INCLUDES) -It/unit
 UNIT_TESTS += $(addprefix t/unit/bin/replay_,$(FUZZ_NAMES))

@@ -10,6 +10,7 @@
  */
 #include "us_config.h"
 #include "us_flows.h"
+#include "us_gate.h"
 #include "us_http.h"
 #include "us_limits.h"
 #include "us_log.h"
@@ -146,6 +147,7 @@ static int is_below_route(request_rec *r)
 
 /* What this child made for each server in child_init; read-only since. */
 static apr_hash_t *services_of; /* server_rec * -> us_services */
+static apr_hash_t *gate_of;     /* server_rec * -> us_gate */
 
 /* The checks before the body is looked at. */
 static us_outcome check_request(request_rec *r, const us_services *services)
@@ -181,6 +183,7 @@ static int handle(request_rec *r)
     r->handler = route->handler;
     memset(&call, 0, sizeof(call));
     call.pool = r->pool;
+    call.name = route->handler;
     call.log.r = r;
     call.log.request_id = us_response_request_id(r);
     call.upstream_time = -1;
@@ -198,7 +201,40 @@ static int handle(request_rec *r)
     return route->run(r, &call, services);
 }
 
+/* --- the gate --- */
+
+static int post_read_request(request_rec *r)
+{
+    us_gate_receive(r);
+    return DECLINED;
+}
+
+/* Our own routes make the row themselves. */
+static int fixups(request_rec *r)
+{
+    return ap_get_module_config(r->request_config, &usersync_module) != NULL
+               ? DECLINED
+               : us_gate_check(
+                   r, apr_hash_get(gate_of, &r->server, sizeof(r->server)));
+}
+
 /* --- start --- */
+
+static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    (void)plog;
+    (void)ptemp;
+    return us_cache_pre_config(pconf);
+}
+
+/* Is UserSyncEnsure On anywhere? */
+static int has_gate(const server_rec *s)
+{
+    while (s != NULL && !us_config_server(s)->gate) {
+        s = s->next;
+    }
+    return s != NULL;
+}
 
 /* configtest and the first of two configuration passes end before this. */
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
@@ -216,6 +252,15 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                      "US013: no shared memory for UserSyncMaxConcurrent and "
                      "UserSyncCircuitBreaker");
         return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (has_gate(s)) {
+        rv = us_cache_create(pconf, ptemp, s, us_config_server(s)->cache);
+        if (rv != APR_SUCCESS) {
+            ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
+                         "US016: the cache of known users cannot be made: see "
+                         "UserSyncCache");
+            return HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
     us_config_notices(ptemp, s);
     return OK;
@@ -256,6 +301,19 @@ static us_supabase *supabase_of(apr_pool_t *pchild, apr_hash_t *known,
     return supabase;
 }
 
+/* The routes of a server, or what of them there can be. */
+static us_services *services_for(apr_pool_t *pchild, apr_hash_t *known,
+                                 us_server_conf *conf, us_store *store,
+                                 us_cache *cache)
+{
+    us_services *services = apr_pcalloc(pchild, sizeof(*services));
+
+    services->supabase = supabase_of(pchild, known, conf);
+    services->store = store;
+    services->cache = cache;
+    return services->supabase != NULL ? services : NULL;
+}
+
 /*
  * Everything with a socket in it is made here, after the fork: libcurl's and
  * libpq's handles must not be shared between processes.  The store is kept
@@ -265,32 +323,39 @@ static us_supabase *supabase_of(apr_pool_t *pchild, apr_hash_t *known,
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     apr_hash_t *known = apr_hash_make(pchild);
-    server_rec *main_server = s;
+    int has_http = us_http_start(pchild);
 
     services_of = apr_hash_make(pchild);
+    gate_of = apr_hash_make(pchild);
     us_limits_child_init(s);
-    if (!us_http_start(pchild)) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
+    us_cache_child_init(pchild, s);
+    if (!has_http) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
                      "libcurl cannot be started: every sign-in will be "
                      "refused");
-        return;
     }
     for (; s != NULL; s = s->next) {
         us_server_conf *conf = us_config_server(s);
+        int has_routes = has_http && us_config_is_complete(conf);
         server_rec **key;
-        us_services *services;
+        us_store *store;
+        us_cache *cache;
 
-        if (!us_config_is_complete(conf)) {
+        if (!has_routes && !conf->gate) {
             continue;
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
-        services = apr_pcalloc(pchild, sizeof(*services));
-        services->supabase = supabase_of(pchild, known, conf);
-        services->store = us_store_create(
+        store = us_store_create(
             pchild, conf,
             us_pg_pool_get(pchild, s, us_config_store_timeout(conf)));
-        if (services->supabase != NULL) {
-            apr_hash_set(services_of, key, sizeof(*key), services);
+        cache = us_cache_get(pchild, s, conf);
+        if (has_routes) {
+            apr_hash_set(services_of, key, sizeof(*key),
+                         services_for(pchild, known, conf, store, cache));
+        }
+        if (conf->gate) {
+            apr_hash_set(gate_of, key, sizeof(*key),
+                         us_gate_create(pchild, s, store, cache));
         }
     }
 }
@@ -301,9 +366,12 @@ static void register_hooks(apr_pool_t *pool)
     static const char *const mappers[]
         = {"mod_rewrite.c", "mod_alias.c", "mod_proxy.c", NULL};
     static const char *const handlers[] = {"mod_proxy.c", NULL};
+    /* who would make subrequests, or send the request elsewhere */
+    static const char *const fixers[] = {"mod_rewrite.c", "mod_dir.c", NULL};
 
     (void)pool;
     us_pg_register_hooks();
+    ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(us_config_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     /* before mod_dbd, which connects in its own child_init */
@@ -311,8 +379,12 @@ static void register_hooks(apr_pool_t *pool)
     /* after mod_dbd: its pools must be there, and die after ours */
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_LAST);
     ap_hook_child_status(child_status, NULL, NULL, APR_HOOK_MIDDLE);
+    /* before mod_headers' "early": what that sets is the administrator's */
+    ap_hook_post_read_request(post_read_request, NULL, NULL,
+                              APR_HOOK_REALLY_FIRST);
     ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_fixups(fixups, NULL, fixers, APR_HOOK_FIRST);
     /* before mod_proxy: under ProxyPass / it would pass the password on */
     ap_hook_handler(handle, NULL, handlers, APR_HOOK_FIRST);
 }

@@ -15,6 +15,7 @@
 
 #include <httpd.h>
 #include <http_config.h>
+#include <ap_expr.h>
 
 #define US_UNSET (-1)
 
@@ -40,6 +41,9 @@ typedef struct us_column {
     const char *plain;
 } us_column;
 
+/* The provider of httpd's small-object cache that UserSyncCache names. */
+typedef struct us_cache_choice us_cache_choice;
+
 typedef struct us_server_conf {
     const char *url; /* base, ends in /auth/v1 */
     us_secret *key;
@@ -56,11 +60,23 @@ typedef struct us_server_conf {
     int max_concurrent_percent;  /* of all request threads */
     int breaker_failures;        /* 0: Off */
     apr_interval_time_t breaker_duration;
+    us_cache_choice *cache;
+    apr_interval_time_t cache_timeout;
+    int gate;      /* UserSyncEnsure is On somewhere in this server */
+    int headers;   /* UserSyncEnsureHeaders is */
     int own_lines; /* a UserSync directive stands in this server */
 } us_server_conf;
 
+typedef enum us_on_error { US_ON_ERROR_DENY, US_ON_ERROR_ALLOW } us_on_error;
+
 typedef struct us_dir_conf {
-    apr_int64_t max_body_size; /* bytes */
+    apr_int64_t max_body_size;       /* bytes */
+    int ensure;                      /* On or Off */
+    const ap_expr_info_t *user_expr; /* NULL: r->user */
+    const ap_expr_info_t *email_expr;
+    int no_email;       /* None said explicitly */
+    int on_error;       /* us_on_error */
+    int ensure_headers; /* On or Off */
 } us_dir_conf;
 
 void *us_config_create_server(apr_pool_t *pool, server_rec *s);
@@ -84,7 +100,13 @@ int us_config_max_concurrent(const us_server_conf *conf);
 int us_config_max_concurrent_percent(const us_server_conf *conf);
 int us_config_breaker_failures(const us_server_conf *conf); /* 0: Off */
 apr_interval_time_t us_config_breaker_duration(const us_server_conf *conf);
+apr_interval_time_t us_config_cache_timeout(const us_server_conf *conf);
 apr_size_t us_config_max_body_size(const us_dir_conf *conf);
+int us_config_ensure(const us_dir_conf *conf);
+int us_config_ensure_headers(const us_dir_conf *conf);
+us_on_error us_config_on_error(const us_dir_conf *conf);
+/* NULL: the user has no e-mail for us. */
+const ap_expr_info_t *us_config_email_expr(const us_dir_conf *conf);
 
 /* Add a UserSyncColumn line; an earlier one for the same field is replaced. */
 void us_config_set_column(apr_array_header_t *columns,

@@ -6,6 +6,7 @@
 #ifndef US_FLOWS_H
 #define US_FLOWS_H
 
+#include "us_cache.h"
 #include "us_store.h"
 #include "us_supabase.h"
 
@@ -15,6 +16,7 @@
 typedef struct us_services {
     us_supabase *supabase;
     us_store *store;
+    us_cache *cache; /* told of every row that was seen; may be NULL */
 } us_services;
 
 /* Handlers of the routes.  Return what httpd's handler hook expects. */

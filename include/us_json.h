@@ -87,6 +87,9 @@ us_json_slice us_json_raw(const us_json *doc, const char *const *path);
 /* A JSON string literal with quotes for s (UTF-8), in pool. */
 const char *us_json_quote(apr_pool_t *pool, const char *s);
 
+/* The same for a text of unknown origin: NULL unless it is UTF-8. */
+const char *us_json_quote_checked(apr_pool_t *pool, const char *s);
+
 /* --- writing an object member by member; no secrets in here --- */
 
 typedef struct us_json_out us_json_out;

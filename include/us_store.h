@@ -29,6 +29,9 @@ us_outcome us_store_ready(us_store *store, us_call *call);
  * an identity that is not proven the same look is taken and nothing written,
  * so that a failure of the store looks the same.
  *
+ * A snapshot never changes a row that is there, and a new one gets the
+ * table's defaults but for id and e-mail.
+ *
  * UserSyncStoreTimeout bounds everything together.
  *
  * Returns US_OK, US_STORE_UNAVAILABLE, US_ROW_REFUSED or US_ROW_CONFLICT;
@@ -36,5 +39,8 @@ us_outcome us_store_ready(us_store *store, us_call *call);
  */
 us_outcome us_store_ensure_user(us_store *store, us_call *call,
                                 const us_identity *identity);
+
+/* How long us_store_ensure_user may take (usec). */
+apr_interval_time_t us_store_timeout(const us_store *store);
 
 #endif /* US_STORE_H */

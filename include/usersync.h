@@ -62,6 +62,8 @@ typedef enum us_outcome {
     US_STORE_UNAVAILABLE,
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
+    US_NO_USER_ID,       /* the gate: authenticated, but as nobody we know */
+    US_UNSYNCED,         /* the gate: let through though the store is away */
     US_BUSY,             /* too many wait for Supabase already */
     US_CIRCUIT_OPEN,     /* Supabase failed too often: not asked */
     US_NOT_CONFIGURED,   /* a route where no project is configured */
@@ -94,6 +96,7 @@ typedef enum us_health {
 typedef struct us_call {
     apr_pool_t *pool;
     us_log log;
+    const char *name; /* of the route, or what else it is, for the log */
     /* --- findings --- */
     const char *code;    /* Supabase's code, [A-Za-z0-9_] only, or NULL */
     const char *message; /* Supabase's text where it may be shown */
@@ -131,6 +134,8 @@ typedef struct us_value {
 typedef struct us_identity {
     const char *id; /* canonical lower-case UUID */
     int proven;
+    int snapshot; /* id and e-mail only, as they were when a token was made:
+                   * for a new row, never to change one */
     us_value values[US_MAX_COLUMNS]; /* in the order of the columns */
     const char *session;             /* JSON as received, or NULL */
     apr_size_t session_len;

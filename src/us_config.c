@@ -19,6 +19,7 @@
 #define US_DEFAULT_MAX_CONCURRENT_PERCENT 50
 #define US_DEFAULT_BREAKER_FAILURES 5
 #define US_DEFAULT_BREAKER_DURATION apr_time_from_sec(10)
+#define US_DEFAULT_CACHE_TIMEOUT apr_time_from_sec(300)
 #define US_DEFAULT_MAX_BODY_SIZE 8192
 
 /* --- create and merge --- */
@@ -37,6 +38,7 @@ void *us_config_create_server(apr_pool_t *pool, server_rec *s)
     conf->max_concurrent_percent = US_UNSET;
     conf->breaker_failures = US_UNSET;
     conf->breaker_duration = US_UNSET;
+    conf->cache_timeout = US_UNSET;
     return conf;
 }
 
@@ -101,6 +103,11 @@ void *us_config_merge_server(apr_pool_t *pool, void *base_void, void *add_void)
     MERGE_SET(max_concurrent_percent, US_UNSET);
     MERGE_SET(breaker_failures, US_UNSET);
     MERGE_SET(breaker_duration, US_UNSET);
+    MERGE_SET(cache, NULL);
+    MERGE_SET(cache_timeout, US_UNSET);
+    /* what a section of the main server says holds in its vhosts, too */
+    merged->gate = base->gate || add->gate;
+    merged->headers = base->headers || add->headers;
     merged->columns = merge_columns(pool, base->columns, add->columns);
     merged->own_lines = add->own_lines; /* intent is never inherited */
     return merged;
@@ -112,6 +119,10 @@ void *us_config_create_dir(apr_pool_t *pool, char *dir)
 
     (void)dir;
     conf->max_body_size = US_UNSET;
+    conf->ensure = US_UNSET;
+    conf->no_email = US_UNSET;
+    conf->on_error = US_UNSET;
+    conf->ensure_headers = US_UNSET;
     return conf;
 }
 
@@ -119,9 +130,17 @@ void *us_config_merge_dir(apr_pool_t *pool, void *base_void, void *add_void)
 {
     const us_dir_conf *base = base_void;
     const us_dir_conf *add = add_void;
+    const us_dir_conf *email = add->no_email != US_UNSET ? add : base;
     us_dir_conf *merged = apr_pcalloc(pool, sizeof(*merged));
 
     MERGE_SET(max_body_size, US_UNSET);
+    MERGE_SET(ensure, US_UNSET);
+    MERGE_SET(user_expr, NULL);
+    MERGE_SET(on_error, US_UNSET);
+    MERGE_SET(ensure_headers, US_UNSET);
+    /* one directive sets these two */
+    merged->no_email = email->no_email;
+    merged->email_expr = email->email_expr;
     return merged;
 }
 
@@ -195,6 +214,11 @@ apr_interval_time_t us_config_breaker_duration(const us_server_conf *conf)
     return or_default(conf->breaker_duration, US_DEFAULT_BREAKER_DURATION);
 }
 
+apr_interval_time_t us_config_cache_timeout(const us_server_conf *conf)
+{
+    return or_default(conf->cache_timeout, US_DEFAULT_CACHE_TIMEOUT);
+}
+
 const char *us_config_table(const us_server_conf *conf)
 {
     return conf->table != NULL ? conf->table : US_DEFAULT_TABLE;
@@ -204,6 +228,27 @@ apr_size_t us_config_max_body_size(const us_dir_conf *conf)
 {
     return conf->max_body_size != US_UNSET ? (apr_size_t)conf->max_body_size
                                            : US_DEFAULT_MAX_BODY_SIZE;
+}
+
+int us_config_ensure(const us_dir_conf *conf)
+{
+    return conf->ensure == 1;
+}
+
+int us_config_ensure_headers(const us_dir_conf *conf)
+{
+    return conf->ensure_headers == 1;
+}
+
+us_on_error us_config_on_error(const us_dir_conf *conf)
+{
+    return conf->on_error != US_UNSET ? (us_on_error)conf->on_error
+                                      : US_ON_ERROR_DENY;
+}
+
+const ap_expr_info_t *us_config_email_expr(const us_dir_conf *conf)
+{
+    return conf->email_expr;
 }
 
 /* Put column into list: once per field, None not at all. */

@@ -4,6 +4,7 @@
  * Rules that need more than one directive.  They run in check_config, which
  * configtest reaches and post_config is not.
  */
+#include "us_cache.h"
 #include "us_config.h"
 #include "us_conftree.h"
 #include "us_log.h"
@@ -107,6 +108,24 @@ static const char *check_database(apr_pool_t *pool, const us_conftree *found)
     return NULL;
 }
 
+/* The gate's partners, but for the database. */
+static const char *check_gate(apr_pool_t *pool, const us_server_conf *conf,
+                              const us_server_conf *main_conf,
+                              const us_conftree *found)
+{
+    if (conf->headers && found->circular != NULL) {
+        return apr_psprintf(pool,
+                            "UserSyncEnsureHeaders takes away what clients "
+                            "send as X-User-Id, X-User-Email and "
+                            "X-Usersync-Outcome: an expression cannot read "
+                            "it: %s",
+                            found->circular);
+    }
+    return conf->gate && main_conf->cache == NULL
+               ? us_cache_check_default(pool)
+               : NULL;
+}
+
 static void warn_about_key(apr_pool_t *pool, const server_rec *s,
                            const us_server_conf *conf)
 {
@@ -147,11 +166,13 @@ static int check_server(apr_pool_t *ptemp, server_rec *s,
     us_server_conf *conf = us_config_server(s);
     us_conftree found = us_conftree_read(ptemp, s, main_server);
     int own_lines = has_own_lines(s, main_server);
+    int uses_store;
     const char *wrong = NULL;
 
     if (!own_lines && found.route == NULL && found.unknown == NULL) {
         return 1; /* this server never asked for us */
     }
+    uses_store = found.route != NULL || (own_lines && conf->gate);
     /* Lines that only lend values to vhosts need no project of their own. */
     if (found.route != NULL || found.unknown != NULL) {
         wrong = check_project(ptemp, conf, &found);
@@ -162,8 +183,11 @@ static int check_server(apr_pool_t *ptemp, server_rec *s,
     if (wrong == NULL) {
         wrong = check_columns(ptemp, conf);
     }
-    if (wrong == NULL && found.route != NULL) {
+    if (wrong == NULL && uses_store) {
         wrong = check_database(ptemp, &found);
+    }
+    if (wrong == NULL) {
+        wrong = check_gate(ptemp, conf, us_config_server(main_server), &found);
     }
     if (wrong != NULL) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "US000: %s: %s",

@@ -1,10 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "us_conftree.h"
+#include "us_headers.h"
 
 #include <http_core.h>
 #include <util_cfgtree.h>
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -76,6 +78,27 @@ static void note_handler(collection *into, const char *args)
     into->tree->unknown = name;
 }
 
+/* Does a word of this expression name a header of ours? */
+static void note_expression(collection *into, const char *args)
+{
+    const char *p = args;
+
+    while (*p != '\0') {
+        const char *start = p;
+
+        while (apr_isalnum(*p) || *p == '-' || *p == '_') {
+            p++;
+        }
+        if (p == start) {
+            p++;
+        }
+        else if (us_headers_is_ours(apr_pstrmemdup(into->pool, start,
+                                                   (apr_size_t)(p - start)))) {
+            into->tree->circular = args;
+        }
+    }
+}
+
 /* The last line counts, but DBDPrepareSQL and DBDInitSQL add up. */
 static void note_dbd(collection *into, const char *name, const char *args)
 {
@@ -105,6 +128,12 @@ static void walk(collection *into, const ap_directive_t *node,
         else if (belongs && strncasecmp(node->directive, "DBD", 3) == 0) {
             note_dbd(into, node->directive, node->args);
         }
+        else if (belongs
+                 && (strcasecmp(node->directive, "UserSyncEnsureUser") == 0
+                     || strcasecmp(node->directive, "UserSyncEnsureEmail")
+                            == 0)) {
+            note_expression(into, node->args);
+        }
         if (belongs || !vhost) {
             walk(into, node->first_child, s, belongs);
         }
@@ -114,8 +143,8 @@ static void walk(collection *into, const ap_directive_t *node,
 us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
                              const server_rec *main_server)
 {
-    us_conftree tree = {NULL, NULL, NULL, "", ""};
-    us_conftree ignored = {NULL, NULL, NULL, "", ""};
+    us_conftree tree = {NULL, NULL, NULL, NULL, "", ""};
+    us_conftree ignored = {NULL, NULL, NULL, NULL, "", ""};
     collection own = {pool, &tree, {NULL}, count_before(s)};
     collection inherited = {pool, &ignored, {NULL}, 0};
     apr_size_t i;

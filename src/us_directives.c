@@ -4,6 +4,7 @@
  * The directives.  A setter validates before it stores; its message names
  * the directive, the value and what is allowed.
  */
+#include "us_cache.h"
 #include "us_cafile.h"
 #include "us_config.h"
 #include "us_log.h"
@@ -21,6 +22,8 @@
 #define TIMEOUT_MAX apr_time_from_sec(60)
 #define MAX_CONCURRENT_MAX 100000
 #define BREAKER_FAILURES_MAX 1000
+#define CACHE_TIMEOUT_MIN apr_time_from_sec(1)
+#define CACHE_TIMEOUT_MAX apr_time_from_sec(86400)
 #define MAX_BODY_SIZE_MIN 256
 #define MAX_BODY_SIZE_MAX ((apr_size_t)1024 * 1024)
 
@@ -295,6 +298,115 @@ static const char *set_breaker(cmd_parms *cmd, void *dir, const char *failures,
     return named(cmd, wrong);
 }
 
+/* --- the gate --- */
+
+static const char *set_ensure(cmd_parms *cmd, void *dir, int on)
+{
+    us_dir_conf *conf = dir;
+
+    conf->ensure = on;
+    own_conf(cmd)->gate |= on;
+    return NULL;
+}
+
+static const char *set_ensure_headers(cmd_parms *cmd, void *dir, int on)
+{
+    us_dir_conf *conf = dir;
+
+    conf->ensure_headers = on;
+    own_conf(cmd)->headers |= on;
+    return NULL;
+}
+
+/*
+ * A string expression.  It says who somebody is, not which of several answers
+ * he gets: a header in it adds nothing to Vary.
+ */
+static const char *parse_expr(cmd_parms *cmd, const char *arg,
+                              const ap_expr_info_t **expr)
+{
+    const char *wrong = NULL;
+    const ap_expr_info_t *parsed = ap_expr_parse_cmd(
+        cmd, arg, AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY, &wrong,
+        NULL);
+
+    if (wrong != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a string expression such as "
+                            "%%{REMOTE_USER}: \"%s\": %s",
+                            cmd->cmd->name, arg, wrong);
+    }
+    own_conf(cmd);
+    *expr = parsed;
+    return NULL;
+}
+
+static const char *set_ensure_user(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_dir_conf *conf = dir;
+
+    return parse_expr(cmd, arg, &conf->user_expr);
+}
+
+static const char *set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_dir_conf *conf = dir;
+    const ap_expr_info_t *expr = NULL;
+    int none = strcasecmp(arg, "None") == 0;
+    const char *wrong = none ? NULL : parse_expr(cmd, arg, &expr);
+
+    if (wrong == NULL) {
+        own_conf(cmd);
+        conf->email_expr = expr;
+        conf->no_email = none;
+    }
+    return wrong;
+}
+
+static const char *set_on_error(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_dir_conf *conf = dir;
+    int allow = strcasecmp(arg, "Allow") == 0;
+
+    if (!allow && strcasecmp(arg, "Deny") != 0) {
+        return apr_psprintf(cmd->pool, "%s takes Deny or Allow, not \"%s\"",
+                            cmd->cmd->name, arg);
+    }
+    own_conf(cmd);
+    conf->on_error = allow ? US_ON_ERROR_ALLOW : US_ON_ERROR_DENY;
+    return NULL;
+}
+
+static const char *set_cache(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    us_cache_choice *choice = NULL;
+
+    (void)dir;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    wrong = us_cache_choose(cmd->pool, cmd->temp_pool, arg, &choice);
+    if (wrong == NULL) {
+        own_conf(cmd)->cache = choice;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_cache_timeout(cmd_parms *cmd, void *dir,
+                                     const char *arg)
+{
+    apr_interval_time_t value = 0;
+    const char *wrong = us_value_duration(cmd->pool, arg, CACHE_TIMEOUT_MIN,
+                                          CACHE_TIMEOUT_MAX, &value);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->cache_timeout = value;
+    }
+    return named(cmd, wrong);
+}
+
 #define DURATION(name, member, help)                                       \
     AP_INIT_TAKE1(name, set_duration,                                      \
                   (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
@@ -335,4 +447,24 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE12("UserSyncCircuitBreaker", set_breaker, NULL, RSRC_CONF,
                    "Off, or after how many failures in a row Supabase is "
                    "left alone for how long, e.g. 5 10s"),
+    AP_INIT_FLAG("UserSyncEnsure", set_ensure, NULL, RSRC_CONF | ACCESS_CONF,
+                 "On: an authenticated user has a row before his request is "
+                 "handled"),
+    AP_INIT_TAKE1("UserSyncEnsureUser", set_ensure_user, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "expression for the user's id, e.g. %{REMOTE_USER}"),
+    AP_INIT_TAKE1("UserSyncEnsureEmail", set_ensure_email, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "expression for the user's e-mail, or None"),
+    AP_INIT_TAKE1("UserSyncEnsureOnError", set_on_error, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "Deny or Allow requests while the database is away"),
+    AP_INIT_FLAG("UserSyncEnsureHeaders", set_ensure_headers, NULL,
+                 RSRC_CONF | ACCESS_CONF,
+                 "On: tell a back end who the user is in request headers"),
+    AP_INIT_TAKE1("UserSyncCache", set_cache, NULL, RSRC_CONF,
+                  "where known users are kept: a provider of httpd's small "
+                  "object cache with its arguments, e.g. shmcb, or none"),
+    AP_INIT_TAKE1("UserSyncCacheTimeout", set_cache_timeout, NULL, RSRC_CONF,
+                  "how long a user counts as known, e.g. 5mi"),
     {NULL}};

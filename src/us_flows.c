@@ -21,7 +21,13 @@ static us_outcome ensure_row(const us_services *services, us_call *call,
 {
     us_outcome stored = us_store_ensure_user(services->store, call, identity);
 
-    return stored == US_OK ? answered : stored;
+    if (stored != US_OK) {
+        return stored;
+    }
+    if (identity->proven) {
+        us_cache_add(services->cache, call->pool, &call->log, identity->id);
+    }
+    return answered;
 }
 
 int us_register(request_rec *r, us_call *call, const us_services *services)

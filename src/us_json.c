@@ -310,6 +310,17 @@ const char *us_json_quote(apr_pool_t *pool, const char *s)
     return text;
 }
 
+const char *us_json_quote_checked(apr_pool_t *pool, const char *s)
+{
+    const char *literal = us_json_quote(pool, s);
+    us_json_list list;
+
+    /* json-c has let all bytes through, the scanner does not */
+    return us_json_scan(pool, literal, strlen(literal), 1, &list) == NULL
+               ? literal
+               : NULL;
+}
+
 static apr_status_t free_out(void *data)
 {
     us_json_out *out = data;

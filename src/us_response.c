@@ -78,11 +78,14 @@ static const struct outcome_row {
      "The answer was lost and the account may have been created: try to log "
      "in before registering again."},
     {US_STORE_UNAVAILABLE, 503, APLOG_ERR, 5, QUIET, "store_unavailable",
-     "The user database is not available: try to log in again later."},
+     "The user database is not available: try again later."},
     {US_ROW_REFUSED, 500, APLOG_ERR, 0, QUIET, "user_row_refused",
      "The user database does not accept this user."},
     {US_ROW_CONFLICT, 409, APLOG_ERR, 0, QUIET, "user_row_conflict",
      "Another user in the user database has the same address."},
+    {US_NO_USER_ID, 403, APLOG_WARNING, 0, QUIET, "user_not_identified",
+     "This user is not one that can be served here."},
+    {US_UNSYNCED, 0, APLOG_WARNING, 0, QUIET, "unsynced", ""},
     {US_BUSY, 503, APLOG_WARNING, 1, QUIET, "busy",
      "Too many sign-ins are in progress: try again."},
     {US_CIRCUIT_OPEN, 503, APLOG_WARNING, 1, QUIET, "upstream_unavailable",
@@ -147,10 +150,17 @@ static void set_ms_note(request_rec *r, const char *name,
     }
 }
 
-/* For CustomLog: %{usersync-outcome}n and its siblings. */
-static void set_notes(request_rec *r, const us_call *call, const char *code,
+int us_response_status(us_outcome outcome)
+{
+    return outcomes[outcome].status;
+}
+
+/* %{usersync-outcome}n and its siblings. */
+void us_response_note(request_rec *r, const us_call *call, us_outcome outcome,
                       const us_identity *identity)
 {
+    const char *code = public_code(&outcomes[outcome], call);
+
     apr_table_setn(r->notes, "usersync-outcome",
                    call->email_stale ? "email-stale" : code);
     if (identity != NULL && identity->proven) {
@@ -160,11 +170,10 @@ static void set_notes(request_rec *r, const us_call *call, const char *code,
     set_ms_note(r, "usersync-store-ms", call->store_time);
 }
 
-/* The one line about this request. */
-static void log_line(const request_rec *r, const us_call *call,
-                     const struct outcome_row *row, const char *code,
-                     const us_identity *identity)
+void us_response_log(const request_rec *r, const us_call *call,
+                     us_outcome outcome, const us_identity *identity)
 {
+    const struct outcome_row *row = &outcomes[outcome];
     int level = call->email_stale ? APLOG_WARNING : row->level;
     const char *more = "";
     unsigned suppressed = 0;
@@ -180,7 +189,7 @@ static void log_line(const request_rec *r, const us_call *call,
                             suppressed);
     }
     ap_log_rerror(APLOG_MARK, level, 0, r, "[%s] %s: %s%s%s%s%s%s",
-                  call->log.request_id, r->handler, code,
+                  call->log.request_id, call->name, public_code(row, call),
                   identity != NULL && identity->proven ? ", user " : "",
                   identity != NULL && identity->proven ? identity->id : "",
                   call->cause != NULL ? ": " : "",
@@ -314,8 +323,8 @@ int us_response_send(request_rec *r, us_call *call, us_outcome outcome,
     apr_off_t length = 0;
     apr_size_t len;
 
-    set_notes(r, call, code, identity);
-    log_line(r, call, row, code, identity);
+    us_response_note(r, call, outcome, identity);
+    us_response_log(r, call, outcome, identity);
     if (outcome == US_ANSWERED_ALREADY) {
         return AP_FILTER_ERROR;
     }

@@ -24,6 +24,7 @@ struct us_store {
     us_pg_statement look_up;
     us_pg_statement update;
     us_pg_statement insert;
+    us_pg_statement insert_snapshot; /* id and e-mail, the others' defaults */
     us_pg_statement pretend; /* fails as the insert would, inserts nothing */
     /* Set once the table has been seen to suit.  json_column is written
      * before by whoever sets it: any two threads write the same. */
@@ -47,18 +48,20 @@ typedef enum row_state { ROW_SAME, ROW_OTHER_EMAIL, ROW_MISSING } row_state;
 
 /* --- the statements --- */
 
-/* before, behind: what stands around the list of parameters. */
-static us_pg_statement insert_statement(apr_pool_t *pool, const char *table,
-                                        const apr_array_header_t *columns,
+/* For the first count columns; before, behind: what stands around the list of
+ * parameters. */
+static us_pg_statement insert_statement(apr_pool_t *pool,
+                                        const us_store *store, int count,
                                         const char *before, const char *behind)
 {
+    const us_column *columns = (const us_column *)store->columns->elts;
     const char *names = "";
     const char *params = "";
     int i;
 
-    for (i = 0; i < columns->nelts; i++) {
-        names = apr_pstrcat(pool, names, i > 0 ? ", " : "",
-                            APR_ARRAY_IDX(columns, i, us_column).quoted, NULL);
+    for (i = 0; i < count; i++) {
+        names = apr_pstrcat(pool, names, i > 0 ? ", " : "", columns[i].quoted,
+                            NULL);
         params
             = apr_psprintf(pool, "%s%s$%d", params, i > 0 ? ", " : "", i + 1);
     }
@@ -68,9 +71,9 @@ static us_pg_statement insert_statement(apr_pool_t *pool, const char *table,
         apr_psprintf(pool,
                      "INSERT INTO %s (%s) %s%s%s "
                      "ON CONFLICT (%s) DO NOTHING RETURNING true",
-                     table, names, before, params, behind,
-                     APR_ARRAY_IDX(columns, 0, us_column).quoted),
-        columns->nelts);
+                     store->table, names, before, params, behind,
+                     columns[0].quoted),
+        count);
 }
 
 us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
@@ -108,9 +111,11 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
                          store->table, id),
             1);
     }
-    store->insert = insert_statement(pool, store->table, store->columns,
+    store->insert = insert_statement(pool, store, store->columns->nelts,
                                      "VALUES (", ")");
-    store->pretend = insert_statement(pool, store->table, store->columns,
+    store->insert_snapshot = insert_statement(
+        pool, store, store->has_email ? 2 : 1, "VALUES (", ")");
+    store->pretend = insert_statement(pool, store, store->columns->nelts,
                                       "SELECT ", " WHERE false");
     return store;
 }
@@ -194,10 +199,16 @@ static const char *failure_text(visit *v, us_pg_status status,
                             "PostgreSQL server",
                             error->message != NULL ? error->message : "");
     default:
-        return apr_psprintf(pool, "PostgreSQL: %s%s", error_text(pool, error),
-                            us_pg_is_class(error, "25006")
-                                ? "; DBDParams must lead to the primary"
-                                : "");
+        return apr_pstrcat(pool, "PostgreSQL: ", error_text(pool, error),
+                           us_pg_is_class(error, "25006")
+                               ? "; DBDParams must lead to the primary"
+                               : "",
+                           us_pg_is_class(error, "23502")
+                                   && v->identity->snapshot
+                               ? "; UserSyncEnsure fills id and e-mail only: "
+                                 "give the others a default"
+                               : "",
+                           NULL);
     }
 }
 
@@ -353,6 +364,7 @@ static us_outcome insert(visit *v, const us_pg_statement *statement,
  */
 static us_outcome check_and_create(visit *v)
 {
+    int snapshot = v->identity->snapshot;
     us_outcome outcome = US_OK;
     row_state state = ROW_MISSING;
     int done = 0;
@@ -360,14 +372,17 @@ static us_outcome check_and_create(visit *v)
 
     for (round = 0; round < ROUNDS && !done; round++) {
         outcome = look_up(v, &state);
-        if (outcome != US_OK || state == ROW_SAME) {
+        if (outcome != US_OK || state == ROW_SAME
+            || (state == ROW_OTHER_EMAIL && snapshot)) {
             return outcome;
         }
         if (state == ROW_OTHER_EMAIL) {
             follow_email(v, &done);
         }
         else {
-            outcome = insert(v, &v->store->insert, &done);
+            outcome = insert(
+                v, snapshot ? &v->store->insert_snapshot : &v->store->insert,
+                &done);
             if (outcome != US_OK) {
                 return outcome;
             }
@@ -412,6 +427,11 @@ static us_outcome visit_table(visit *v)
         return outcome;
     }
     return v->identity->proven ? check_and_create(v) : pretend(v);
+}
+
+apr_interval_time_t us_store_timeout(const us_store *store)
+{
+    return store->timeout;
 }
 
 us_outcome us_store_ready(us_store *store, us_call *call)

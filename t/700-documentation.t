@@ -71,7 +71,7 @@ subtest 'the files in conf' => sub {
     passes("Define USERSYNC_SUPABASE_KEY_FILE $key\n"
         . slurp("$top/conf/usersync-example.conf"), 'usersync-example.conf');
     like slurp("$top/conf/usersync.load"),
-        qr/\A# Depends: dbd\nLoadModule usersync_module \S+\n\z/,
+        qr/\A# Depends: dbd socache_shmcb\nLoadModule usersync_module \S+\n\z/,
         'usersync.load is what a2enmod wants';
     (my $wrong = $all) =~ s/UserSyncTimeout 5s/UserSyncTimeout 5x/;
     like configtest_of($wrong), qr/^1: .*UserSyncTimeout takes a duration/s,
@@ -100,7 +100,8 @@ subtest 'the directives' => sub {
 subtest 'the defaults' => sub {
     my %code = $defaults =~ /^#define US_DEFAULT_(\w+) (.*)$/mg;
     cmp_ok keys %code, '>=', 9, 'those in the source can be read';
-    s/apr_time_from_sec\((\d+)\)/$1s/, tr/\\"//d for values %code;
+    s/apr_time_from_sec\((\d+)\)/$1s/, s/\b300s/5mi/, tr/\\"//d
+        for values %code;
     # two that are written otherwise
     $code{MAX_CONCURRENT} = delete($code{MAX_CONCURRENT_PERCENT}) . '%';
     $code{CIRCUIT_BREAKER}

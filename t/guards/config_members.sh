@@ -4,7 +4,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
 # Flags whose start value is 0, not US_UNSET.
-zero_by_intent=' own_lines '
+zero_by_intent=' own_lines gate headers '
 
 body_of() { # function
     code_of src/us_config.c | cut -d: -f3- |

@@ -6,14 +6,14 @@
 # From the bottom up. A unit may include what stands on lines above its own;
 # two on one line know nothing of each other. A new file needs a place here.
 layers='
-    usersync us_clock us_secret us_values us_cafile us_json_scan
+    usersync us_clock us_secret us_values us_cafile us_json_scan us_headers
     us_json us_log
     us_config us_http
-    us_conftree us_limits
-    us_pg
+    us_conftree us_limits us_flight
+    us_cache us_pg
     us_answer us_request us_directives us_config_check us_store_check us_response
     us_supabase us_store
-    us_flows
+    us_flows us_gate
     mod_usersync
 '
 
@@ -49,6 +49,7 @@ request_users='
     include/us_request.h src/us_request.c
     include/us_response.h src/us_response.c
     include/us_flows.h src/us_flows.c
+    include/us_gate.h src/us_gate.c
 '
 
 declare -A rank

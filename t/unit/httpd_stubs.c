@@ -7,6 +7,7 @@
 #include "httpd_stubs.h"
 #include "us_log.h"
 
+#include <ap_expr.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <mpm_common.h>
@@ -202,4 +203,23 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
     (void)cmd;
     (void)forbidden;
     return NULL;
+}
+
+/* --- expressions --- */
+
+/* An expression is its own text; "%{" must have an end. */
+AP_DECLARE(ap_expr_info_t *)
+ap_expr_parse_cmd_mi(const cmd_parms *cmd, const char *expr,
+                     unsigned int flags, const char **err,
+                     ap_expr_lookup_fn_t *lookup_fn, int module_index)
+{
+    ap_expr_info_t *info = apr_pcalloc(cmd->pool, sizeof(*info));
+    const char *open = strstr(expr, "%{");
+
+    (void)lookup_fn;
+    (void)module_index;
+    info->filename = expr;
+    info->flags = flags;
+    *err = open != NULL && strchr(open, '}') == NULL ? "syntax error" : NULL;
+    return *err == NULL ? info : NULL;
 }

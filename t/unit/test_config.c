@@ -501,7 +501,8 @@ static void test_contexts(void)
     const command_rec *cmd;
 
     for (cmd = us_directives; cmd->name != NULL; cmd++) {
-        int dir = strcmp(cmd->name, "UserSyncMaxBodySize") == 0;
+        int dir = strcmp(cmd->name, "UserSyncMaxBodySize") == 0
+                  || strncmp(cmd->name, "UserSyncEnsure", 14) == 0;
 
         ok(cmd->req_override == (dir ? RSRC_CONF | ACCESS_CONF : RSRC_CONF)
                && cmd->errmsg != NULL && *cmd->errmsg != '\0',

@@ -1,0 +1,50 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * socache_stubs.h: a provider of a small object cache, "list", that a test
+ * can look into; "shmcb" is the same under its name.
+ */
+#ifndef SOCACHE_STUBS_H
+#define SOCACHE_STUBS_H
+
+#include <ap_socache.h>
+
+#include <apr_global_mutex.h>
+
+#define STUB_SOCACHE_MAX 64
+#define STUB_SOCACHE_KEY 64
+
+typedef struct stub_socache_entry {
+    unsigned char key[STUB_SOCACHE_KEY];
+    unsigned key_len;
+    apr_time_t expiry;
+    unsigned char value[8];
+    unsigned value_len;
+} stub_socache_entry;
+
+/* What has been stored, in that order; an equal key replaces. */
+extern stub_socache_entry stub_socache[STUB_SOCACHE_MAX];
+extern int stub_socache_count;
+
+/* What the provider was made with: "" without arguments. */
+extern const char *stub_socache_args;
+
+/* What init was told. */
+extern struct ap_socache_hints stub_socache_hints;
+
+/* Is it inside init and destroy? */
+extern int stub_socache_alive;
+
+/* What all its functions return, APR_SUCCESS at first. */
+extern apr_status_t stub_socache_rv;
+
+/* AP_SOCACHE_FLAG_NOTMPSAFE or 0, for both. */
+void stub_socache_flags(unsigned flags);
+
+/* The mutex that ap_global_mutex_create made last. */
+extern apr_global_mutex_t *stub_global_mutex;
+
+/* mod_dbd's lines of every server. */
+extern const char *stub_dbd;
+
+#endif /* SOCACHE_STUBS_H */
