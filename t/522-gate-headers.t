@@ -1,0 +1,194 @@
+# Who the user is, as the application is told: by headers of ours only. What a
+# client sends under their names never gets there, gate or no gate.
+
+use UserSync::App;
+use UserSync::Gate;
+use UserSync::Tables;
+use UserSync::Test;
+
+my $app = UserSync::App->start;
+my $back = $app->url;
+
+my @HEADERS = ('UserSyncEnsure On', 'UserSyncEnsureHeaders On',
+    'UserSyncEnsureEmail "%{HTTP:X-Mail}"');
+my @OURS = qw(x-user-id x-user-email x-usersync-outcome);
+
+# What a back end may take for one of ours: as CGI does, and its like.
+sub is_ours {
+    my ($name) = @_;
+    (my $key = uc $name) =~ tr/A-Z0-9/_/c;
+    return $key =~ /\A(?:X_USER_ID|X_USER_EMAIL|X_USERSYNC_OUTCOME)\z/;
+}
+
+# Headers of ours, in whatever spelling, that the last request brought the
+# application: [name, value] in order.
+sub told {
+    my ($request) = reverse $app->requests;
+    return [map {"$_->[0]: $_->[1]"} sort { $a->[0] cmp $b->[0] }
+        grep { is_ours($_->[0]) } @{ $request->{header_list} }];
+}
+
+sub want {
+    my ($id, $email, $outcome) = @_;
+    return [defined $email ? "X-User-Email: $email" : (), "X-User-Id: $id",
+        'X-Usersync-Outcome: ' . ($outcome || 'ok')];
+}
+
+# Every separator that a header's name may have, in every place of it.
+my @SEPARATORS = split //, '-_.!#$%&\'*+^`|~';
+my @SPOOFED = map {
+    my $separator = $_;
+    map { s/-/$separator/gr } qw(X-User-Id x-user-email X-USERSYNC-OUTCOME)
+} @SEPARATORS;
+push @SPOOFED, 'X-User_Id', 'x_USER-email', 'X-usersync_Outcome';
+
+sub spoof { return map { ($_ => 'spoofed@example.com') } @_ }
+
+my $proxies = join '', map {qq{ProxyPass "/$_" "$back/$_"\n}}
+    qw(app open off free public error turned);
+
+subtest 'what the application is told' => sub {
+    my $httpd = gate_server('app', guarded('/app', @HEADERS)
+        . guarded('/off', 'UserSyncEnsure On') . $proxies)->start;
+    my $id = new_id();
+    for my $email ('ada@example.com', undef, "j\xc3\xb6rg\@example.com") {
+        visit_ok visit($httpd, '/app', $id,
+            defined $email ? ('X-Mail' => $email) : ()), $id;
+        my $shown = defined $email && $email =~ /\A[!-~]+\z/ ? $email : undef;
+        is_deeply told(), want($id, $shown),
+            defined $email ? 'id and e-mail' : 'id only';
+    }
+    visit_ok visit($httpd, '/off', $id), $id, 'gate without headers';
+    is_deeply told(), [], 'no headers';
+    visit_ok visit($httpd, '/off', $id, spoof(@SPOOFED)), $id, 'spoofed';
+    is_deeply told(), [], 'still none';
+};
+
+subtest 'every spelling, in every place' => sub {
+    my $httpd = gate_server('app', guarded('/app', @HEADERS) . <<"CONF"
+<Location "/app/off">
+    UserSyncEnsure Off
+</Location>
+<Location "/app/nothing">
+    UserSyncEnsure Off
+    UserSyncEnsureHeaders Off
+</Location>
+ErrorDocument 401 /error/401
+ErrorDocument 404 /error/404
+RewriteEngine On
+RewriteRule ^/away /turned/away [PT]
+<Directory "\@DIR\@/htdocs/free">
+    RewriteEngine On
+    RewriteRule ^in\$ /app/in
+    RewriteRule ^out\$ /open
+</Directory>
+CONF
+        . guarded('/free', 'UserSyncEnsure On', 'UserSyncEnsureHeaders On')
+        . join '', grep { !m{"/free"} } map {"$_\n"} split /\n/, $proxies)
+        ->start;
+    mkdir $httpd->dir . '/htdocs/free';
+    my $id = new_id();
+    my @spoof = spoof(@SPOOFED);
+    for (['/app', want($id), 'with the gate'],
+        ['/app/off', [], 'gate off below it'],
+        ['/app/nothing', [], 'headers off below it'],
+        ['/public', [], 'elsewhere in the server'],
+        ['/away', [], 'a rewritten path'],
+        ['/free/in', want($id), 'turned from one gate to another'],
+        ['/free/out', [], 'turned from a gate to where there is none']) {
+        my ($path, $want, $name) = @$_;
+        is visit($httpd, $path, $id, @spoof)->{status}, 200, $path;
+        is_deeply told(), $want, $name;
+    }
+    for (['/app', undef, '/error/401'], ['/missing', $id, '/error/404']) {
+        my ($path, $user, $document) = @$_;
+        visit($httpd, $path, $user, @spoof);
+        is +(reverse $app->requests)[0]{path}, $document, $document;
+        is_deeply told(), [], 'an error document of the application';
+    }
+    visit($httpd, '/public', $id, 'X-User-Idea' => 'kept',
+        'X-User' => 'kept', 'XX-User-Id' => 'kept', 'X--User-Id' => 'kept');
+    my ($request) = reverse $app->requests;
+    is_deeply [@{ $request->{headers} }
+            {qw(x-user-idea x-user xx-user-id x--user-id)}], [('kept') x 4],
+        'other headers pass';
+};
+
+subtest 'refused requests reach nobody' => sub {
+    my $httpd = gate_server('host=127.0.0.1 port=1 dbname=app '
+        . 'connect_timeout=2', guarded('/app', @HEADERS)
+        . guarded('/open', @HEADERS, 'UserSyncEnsureOnError Allow')
+        . "UserSyncStoreTimeout 100ms\n" . $proxies)->start;
+    $app->forget;
+    for my $id (new_id(), 'ada') {
+        like visit($httpd, '/app', $id, spoof(@SPOOFED))->{status},
+            qr/^(?:503|403)$/, "$id is refused";
+    }
+    is_deeply [$app->requests], [], 'nothing came';
+    my $id = new_id();
+    is visit($httpd, '/open', $id, spoof(@SPOOFED))->{status}, 200,
+        'let through';
+    is_deeply told(), want($id, undef, 'unsynced'), 'and marked';
+    $httpd->allow_log(qr/dbd:error|usersync-gate: \w+/);
+};
+
+subtest 'a client cannot make the proxy drop them' => sub {
+    my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies)
+        ->start;
+    my $id = new_id();
+    for my $value ('X-User-Id', 'close, X-User-Id, x-user-email',
+        'x_user_id', 'X-Usersync-Outcome,X-Other',
+        ['X-Other', 'X-User-Id', 'X-User-Email']) {
+        visit_ok visit($httpd, '/app', $id, Connection => $value,
+            'X-Mail' => 'ada@example.com', 'X-Other' => 'mine'), $id;
+        my $name = ref $value ? join ' / ', @$value : $value;
+        is_deeply told(), want($id, 'ada@example.com'), "Connection: $name";
+        my ($request) = reverse $app->requests;
+        is $request->{headers}{'x-other'}, $name =~ /X-Other/ ? undef : 'mine',
+            'its own it may';
+    }
+};
+
+subtest 'a trailer is none of them' => sub {
+    my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies
+        . "MergeTrailers On\n")->start;
+    my $id = new_id();
+    my %header = as_user($id);
+    for my $path ('/app', '/public') {
+        my $connection = connection($httpd->url('/'));
+        $connection->send("POST $path HTTP/1.1\r\nHost: x\r\n"
+            . "Authorization: $header{Authorization}\r\n"
+            . "Transfer-Encoding: chunked\r\nTrailer: X-User-Id, X_User_Id\r\n"
+            . "\r\n5\r\nhello\r\n0\r\nX-User-Id: spoofed\r\n"
+            . "X_User_Id: spoofed\r\nX-User-Email: spoofed\r\n\r\n");
+        ok $connection->response(20)->{status}, "$path: answered";
+        $connection->close;
+        is_deeply [grep {/spoofed/} @{ told() }], [], 'nothing spoofed';
+    }
+};
+
+subtest 'the administrator\'s own headers stay' => sub {
+    my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies
+        . "RequestHeader set X-User-Id early early\n"
+        . qq{<Location "/public">\nRequestHeader set X-User-Id late\n}
+        . "</Location>\n")->start;
+    visit($httpd, '/open', undef, spoof(@SPOOFED));
+    is_deeply told(), ['X-User-Id: early'], 'set early';
+    visit($httpd, '/public', undef, spoof(@SPOOFED));
+    is_deeply told(), ['X-User-Id: late'], 'set late';
+    my $id = new_id();
+    visit($httpd, '/app', $id, spoof(@SPOOFED));
+    is_deeply told(), want($id), 'the gate\'s is stronger than the early one';
+};
+
+subtest 'a server without such headers lets them be' => sub {
+    my $httpd = gate_server('app', guarded('/app', 'UserSyncEnsure On')
+        . $proxies, vhosts => { other => guarded('/app', @HEADERS)
+        . $proxies })->start;
+    visit($httpd, '/open', undef, 'X-User-Id' => 'of a front end');
+    is_deeply told(), ['X-User-Id: of a front end'], 'the main server';
+    visit($httpd, $httpd->url('/open', 'other'), undef, spoof(@SPOOFED));
+    is_deeply told(), [], 'its neighbour does not';
+};
+
+done_testing;

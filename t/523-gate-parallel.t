@@ -1,0 +1,104 @@
+# A browser opens six connections at once: all six requests of a new user find
+# his row, and nobody inserts it twice.
+
+use UserSync::App;
+use UserSync::Gate;
+use UserSync::Load;
+use UserSync::Outage;
+use UserSync::Tables;
+use UserSync::Test;
+
+my $ENSURE = 'UserSyncEnsure On';
+
+# $n requests of one user at the same moment.
+sub visits {
+    my ($httpd, $n, $id, $path) = @_;
+    return UserSync::HTTP->at_once(60, map {
+        ['GET', $httpd->url($path || '/app/file'), undef, as_user($id)]
+    } 1 .. $n);
+}
+
+sub statuses {
+    my %n;
+    $n{ $_->{status} }++ for @_;
+    return join ', ', map {"$n{$_} x $_"} sort keys %n;
+}
+
+subtest 'one look per child and user' => sub {
+    plan(skip_all => 'a child of prefork serves one request at a time')
+        if mpm eq 'prefork';
+    my $db = logged_db('usersync_parallel');
+    # not a BEFORE trigger: it would be warned of
+    postgres->sql($db => $_) for <<'SQL',
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'
+SQL
+        'CREATE TRIGGER slow AFTER INSERT ON users FOR EACH ROW'
+        . ' EXECUTE FUNCTION slow()';
+    for my $cache ('shmcb', 'none') {
+        my $httpd = gate_server($db, "UserSyncCache $cache\n"
+            . guarded('/app', $ENSURE), children => 1)->start;
+        my ($id, $other) = (new_id(), new_id());
+        my @all;
+        my $sql = sql_of($db, sub { @all = visits($httpd, 6, $id) });
+        is statuses(@all), '6 x 200', "$cache: all pass";
+        is has_row($id), 1, 'one row';
+        is_deeply $sql, [qw(SELECT INSERT)], 'one of them has asked';
+        my @mixed = UserSync::HTTP->at_once(60, map {
+            ['GET', $httpd->url('/app/file'), undef, as_user($_)]
+        } $other, new_id(), $other, new_id());
+        is statuses(@mixed), '4 x 200', 'users do not wait for one another';
+        my ($slowest) = sort { $b <=> $a } map { $_->{elapsed} } @mixed;
+        cmp_ok $slowest, '<', 1 + slack(), 'three rows in the time of one';
+    }
+};
+
+subtest 'the others wait no longer than they may' => sub {
+    my $db = scratch_db('usersync_parallel');
+    my $httpd = gate_server($db, "UserSyncStoreTimeout 1s\n"
+        . guarded('/app', $ENSURE))->start;
+    my $id = new_id();
+    my $lock = postgres->connect($db);
+    $lock->begin_work;
+    $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+    my @all = visits($httpd, 6, $id);
+    is statuses(@all), '6 x 503', 'a locked table: nobody passes';
+    within(1, 'within the deadline', @all);
+    problem_ok $all[0], 503, 'store_unavailable';
+    $lock->rollback;
+    $lock->disconnect;
+    $httpd->expect_log(qr/usersync-gate: store_unavailable/);
+    visit_ok visit($httpd, '/app/file', $id), $id, 'afterwards he does';
+};
+
+# The application inserts a child row for each request: the foreign key holds.
+subtest 'five hundred new users with six requests each' => sub {
+    my $db = scratch_db('usersync_crowd', <<'SQL');
+CREATE TABLE visits (id bigserial PRIMARY KEY, path text NOT NULL,
+    user_id uuid NOT NULL REFERENCES users (id))
+SQL
+    my $dbh;
+    my $app = UserSync::App->start(processes => 4, code => sub {
+        my ($request) = @_;
+        $dbh ||= postgres->connect($db);
+        $dbh->do('INSERT INTO visits (user_id, path) VALUES (?, ?)', undef,
+            $request->{headers}{'x-user-id'}, $request->{path});
+        return { ok => 1 };
+    });
+    my $httpd = gate_server($db, guarded('/app', $ENSURE,
+        'UserSyncEnsureHeaders On') . qq{ProxyPass "/app" "${\ $app->url }"\n})
+        ->start;
+    my %kind;
+    for (1 .. 125) { # a few browsers at a time, each with six connections
+        my @ids = map { new_id() } 1 .. 4;
+        $kind{ $_->{status} . ($_->{json}{error} || '') }++
+            for UserSync::HTTP->at_once(60, map { my $id = $_;
+                map { ['GET', $httpd->url("/app/$_"), undef, as_user($id)] }
+                    1 .. 6 } @ids);
+    }
+    is_deeply \%kind, { 200 => 3000 }, 'every insert of the application holds';
+    is rows_in($db, 'users'), 500, 'five hundred users';
+    is rows_in($db, 'visits'), 3000, 'three thousand visits';
+};
+
+done_testing;
