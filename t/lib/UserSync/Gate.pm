@@ -56,8 +56,9 @@ sub sql_of {
         statements($db, $code)];
 }
 
-# A private httpd with that database (of has_row and visit_ok from then on) and these lines; further arguments as for
-# UserSync::Httpd->new. Files: /open, /app and /app/sub exist.
+# A private httpd with that database (of has_row and visit_ok from then on) and
+# these lines; further arguments as for UserSync::Httpd->new. There is something
+# at /open, /app/, /app/file and /app/other.
 sub gate_server {
     my ($of, $config, %arg) = @_;
     $db = $of;
@@ -122,7 +123,8 @@ sub visit_ok {
     my ($response, $id, $name, $other) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return Test::More::is_deeply(
-        [$response->{status}, has_row($id, $other)], [200, 1], $name || 'passes')
+        [$response->{status}, has_row($id, $other)], [200, 1],
+        $name || 'passes')
         || Test::More::diag(show($response));
 }
 
