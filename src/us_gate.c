@@ -344,9 +344,9 @@ int us_gate_check(request_rec *r, us_gate *gate)
     us_outcome outcome;
     us_call call;
 
-    if ((r->prev != NULL || r->main != NULL)
-        && us_config_server(r->server)->headers) {
-        /* what an outer request was given; here may be another user */
+    if (r->main != NULL && us_config_server(r->server)->headers) {
+        /* it has a copy of what the outer request was given; internal
+         * redirects have been through us_gate_receive */
         us_headers_clear(r->headers_in);
     }
     if (!us_config_ensure(conf)) {

@@ -146,6 +146,20 @@ subtest 'an e-mail that is none' => sub {
     is row_of($id, $DB)->{email}, undef, 'None said last';
 };
 
+subtest 'a token is older than the row' => sub {
+    my $httpd = gate_server($DB, "UserSyncCache none\n" . guarded('/app',
+        $ENSURE, 'UserSyncEnsureEmail "%{HTTP:X-Mail}"'))->start;
+    my $id = new_id();
+    my $sql = sql_of($DB, sub {
+        for my $mail ('new@example.com', 'old@example.com', '') {
+            visit_ok visit($httpd, '/app/file', $id, 'X-Mail' => $mail), $id,
+                qq{with "$mail"};
+        }
+    });
+    is_deeply $sql, [qw(SELECT INSERT SELECT SELECT)], 'nothing is updated';
+    is row_of($id, $DB)->{email}, 'new@example.com', 'the row\'s stays';
+};
+
 subtest 'where it stands' => sub {
     my $httpd = gate_server($DB, guarded('/') . <<"CONF")->start;
 <Directory "\@DIR\@/htdocs/app">

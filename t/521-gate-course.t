@@ -74,7 +74,7 @@ subtest 'an error document is no visit' => sub {
 ErrorDocument 401 /app/401
 ErrorDocument 403 /app/403
 ErrorDocument 404 /app/404
-<Location "/app">
+<LocationMatch "^/(?:app|same)/">
     AuthType Basic
     AuthName app
     AuthBasicProvider file
@@ -82,7 +82,10 @@ ErrorDocument 404 /app/404
     Require valid-user
     $ENSURE
     Header always set Env-Id "expr=%{reqenv:USERSYNC_USER_ID}%{reqenv:REDIRECT_USERSYNC_USER_ID}"
-</Location>
+</LocationMatch>
+<LocationMatch "^/same/">
+    ErrorDocument 401 /same/401
+</LocationMatch>
 <LocationMatch "^/app/4">
     AuthMerging Off
     Require all granted
@@ -93,12 +96,19 @@ ErrorDocument 404 /app/404
 </Location>
 CONF
     spew($httpd->dir . "/htdocs/app/$_", "document $_") for 401, 403, 404;
+    mkdir $httpd->dir . '/htdocs/same';
+    spew($httpd->dir . "/htdocs/same/$_", "same/$_\n") for 401, 'file';
     spew($httpd->dir . '/passwords', "$victim:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
     my ($response, $sql) = visit_sql($httpd, '/app/file', $victim);
     is_deeply [@$response{qw(status body)}], [401, 'document 401'],
         'a wrong password for a real name';
     is_deeply $sql, [], 'nobody was made of it';
     is $response->{headers}{'env-id'} || '', '', 'and nobody is said to be it';
+    ($response, $sql) = visit_sql($httpd, '/same/file', $victim);
+    is_deeply [@$response{qw(status body)}], [401, "same/401\n"],
+        'the same, with a document in the same section';
+    is_deeply $sql, [], 'nobody was made of that either';
+    is $response->{headers}{'env-id'} || '', '', 'nor is anybody named';
     $httpd->allow_log(qr/AH01617|password mismatch|AH01618/);
 
     my %known = (Authorization => 'Basic '

@@ -81,12 +81,17 @@ RewriteRule ^/away /turned/away [PT]
     RewriteEngine On
     RewriteRule ^in\$ /app/in
     RewriteRule ^out\$ /open
+    Options +Includes
+    AddOutputFilter INCLUDES .shtml
 </Directory>
 CONF
         . guarded('/free', 'UserSyncEnsure On', 'UserSyncEnsureHeaders On')
-        . join '', grep { !m{"/free"} } map {"$_\n"} split /\n/, $proxies)
-        ->start;
+        . join('', grep { !m{"/free"} } map {"$_\n"} split /\n/, $proxies),
+        modules => ['include'])->start;
     mkdir $httpd->dir . '/htdocs/free';
+    spew($httpd->dir . "/htdocs/free/$_->[0].shtml",
+        qq{<!--#include virtual="$_->[1]" -->\n})
+        for ['in', '/app/in'], ['out', '/open'];
     my $id = new_id();
     my @spoof = spoof(@SPOOFED);
     for (['/app', want($id), 'with the gate'],
@@ -95,7 +100,9 @@ CONF
         ['/public', [], 'elsewhere in the server'],
         ['/away', [], 'a rewritten path'],
         ['/free/in', want($id), 'turned from one gate to another'],
-        ['/free/out', [], 'turned from a gate to where there is none']) {
+        ['/free/out', [], 'turned from a gate to where there is none'],
+        ['/free/in.shtml', want($id), 'a part of a page, by a gate'],
+        ['/free/out.shtml', [], 'a part of a page, by none']) {
         my ($path, $want, $name) = @$_;
         is visit($httpd, $path, $id, @spoof)->{status}, 200, $path;
         is_deeply told(), $want, $name;
