@@ -26,10 +26,16 @@
 /* Longest e-mail that is believed (RFC 5321, section 4.5.3.1: 64 + 1 + 255). */
 #define EMAIL_MAX 320
 
+/* After so many looks in a row that took all of their time the database
+ * counts as hung: one may be a lock on a row of one user's. */
+#define LATE_MAX 3
+
 struct us_gate {
     server_rec *server;
     us_store *store;
     us_cache *cache;
+    volatile apr_uint32_t late;    /* looks in a row */
+    volatile apr_uint32_t probing; /* somebody tries whether it still hangs */
     volatile apr_uint32_t let_through; /* since the store failed, unsynced */
 };
 
@@ -240,7 +246,42 @@ static void find_email(request_rec *r, const us_call *call,
 
 /* --- his row --- */
 
-/* Look for the row and make it, or wait for a request that is at it. */
+/*
+ * Look for the row and make it.  A database that hangs would take a thread for
+ * all of UserSyncStoreTimeout with each new user, and in the end all threads:
+ * once that is known, one request of a child at a time finds out whether it
+ * still does.
+ */
+static us_outcome look(us_gate *gate, us_call *call,
+                       const us_identity *identity)
+{
+    int hung = apr_atomic_read32(&gate->late) >= LATE_MAX;
+    us_outcome outcome;
+
+    if (hung && apr_atomic_cas32(&gate->probing, 1, 0) != 0) {
+        call->cause = "PostgreSQL did not answer several times within "
+                      "UserSyncStoreTimeout: one request at a time finds out "
+                      "whether it does again";
+        return US_STORE_UNAVAILABLE;
+    }
+    outcome = us_store_ensure_user(gate->store, call, identity);
+    if (outcome == US_STORE_UNAVAILABLE
+        && call->store_time >= us_store_timeout(gate->store)) {
+        apr_atomic_inc32(&gate->late);
+    }
+    else {
+        apr_atomic_set32(&gate->late, 0);
+    }
+    if (hung) {
+        apr_atomic_set32(&gate->probing, 0);
+    }
+    if (outcome == US_OK) {
+        us_cache_add(gate->cache, call->pool, &call->log, identity->id);
+    }
+    return outcome;
+}
+
+/* The same, or wait for a request of this user's that is at it. */
 static us_outcome visit_store(us_gate *gate, us_call *call,
                               const us_identity *identity)
 {
@@ -250,10 +291,7 @@ static us_outcome visit_store(us_gate *gate, us_call *call,
 
     if (us_flight_begin(&flight, gate->store, identity->id,
                         start + us_store_timeout(gate->store), &outcome)) {
-        outcome = us_store_ensure_user(gate->store, call, identity);
-        if (outcome == US_OK) {
-            us_cache_add(gate->cache, call->pool, &call->log, identity->id);
-        }
+        outcome = look(gate, call, identity);
         us_flight_end(&flight, outcome);
     }
     else {

@@ -1,0 +1,71 @@
+# A database that hangs takes no thread for long: after a few requests that it
+# has kept waiting, one at a time finds out whether it still does. The site and
+# known users are served meanwhile.
+
+use UserSync::Background;
+use UserSync::Gate;
+use UserSync::Load;
+use UserSync::Outage;
+use UserSync::Tables;
+use UserSync::Test;
+
+plan(skip_all => 'each child of prefork has one thread, and finds out alone')
+    if mpm eq 'prefork';
+
+use constant TIMEOUT => 2;    # UserSyncStoreTimeout
+use constant THREADS => 16;
+
+my $db = scratch_db('usersync_hang');
+my $httpd = gate_server($db, 'UserSyncStoreTimeout ' . TIMEOUT . "s\n"
+    . guarded('/app', 'UserSyncEnsure On'), children => 1,
+    threads => THREADS)->start;
+my $known = new_id();
+visit_ok visit($httpd, '/app/file', $known), $known, 'a user passes';
+
+my $lock = postgres->connect($db);
+$lock->begin_work;
+$lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+
+# the first ones wait, and wait in vain
+my @first = UserSync::HTTP->at_once(60, map {
+    ['GET', $httpd->url('/app/file'), undef, as_user(new_id())]
+} 1 .. 4);
+is tally(@first), '4 x 503 store_unavailable', 'a locked table';
+within TIMEOUT, 'within the deadline', @first;
+
+# then there are more of them than threads, all the time
+my $load = UserSync::Load->start(clients => 2 * THREADS, rate => 200,
+    keep => 1, request => sub {
+        my $id = sprintf '%08x-0000-4000-8000-%012x', 7, $_[0];
+        return ([GET => $httpd->url('/app/file'), undef, as_user($id)], $id);
+    });
+wait_until { waiting_in($db) } 20, 'one that finds out';
+for my $round (1 .. 5) {
+    my @visits = (visit($httpd, '/app/file', $known), visit($httpd, '/open'));
+    is_deeply [map { $_->{status} } @visits], [200, 200],
+        'a known user, and who needs no row';
+    my ($slowest) = sort { $b <=> $a } map { $_->{elapsed} } @visits;
+    cmp_ok $slowest, '<', slack(), sprintf 'at once: %.3f s', $slowest;
+    cmp_ok waiting_in($db), '<=', 1, 'one connection waits at the most';
+}
+my $seen = $load->stop;
+is_deeply [keys %{ $seen->{by} }], ['503 store_unavailable'],
+    'new users are refused' or diag explain $seen->{by};
+my @waited = grep { $_->{ended} - $_->{opened} > TIMEOUT - 0.5 }
+    @{ $seen->{replies} };
+cmp_ok scalar @waited, '<', @{ $seen->{replies} } / 4, sprintf
+    '%d of %d have waited', scalar @waited, scalar @{ $seen->{replies} };
+$httpd->expect_log(qr/usersync-gate: store_unavailable/);
+
+$lock->rollback;
+$lock->disconnect;
+my $new = new_id();
+wait_until { visit($httpd, '/app/file', $new)->{status} == 200 } 20,
+    'the lock to be gone';
+my @all = UserSync::HTTP->at_once(60, map {
+    ['GET', $httpd->url('/app/file'), undef, as_user(new_id())]
+} 1 .. 12);
+is join(' ', map { $_->{status} } @all), join(' ', (200) x 12),
+    'all pass again';
+
+done_testing;
