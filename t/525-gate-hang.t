@@ -46,8 +46,9 @@ for my $round (1 .. 5) {
         'a known user, and who needs no row';
     my ($slowest) = sort { $b <=> $a } map { $_->{elapsed} } @visits;
     cmp_ok $slowest, '<', slack(), sprintf 'at once: %.3f s', $slowest;
-    cmp_ok waiting_in($db), '<=', 1, 'one connection waits at the most';
 }
+# what the module has given up, PostgreSQL ends a moment later
+ok wait_until { waiting_in($db) <= 1 } 20, 'one connection waits at the most';
 my $seen = $load->stop;
 is_deeply [keys %{ $seen->{by} }], ['503 store_unavailable'],
     'new users are refused' or diag explain $seen->{by};
