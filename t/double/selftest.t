@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib", "$FindBin::RealBin/../lib";
 use File::Temp qw(tempdir);
+use MIME::Base64 qw(decode_base64url);
 use Test::More;
 use Time::HiRes qw(sleep time);
 use AuthDouble::Json qw(encode decode);
@@ -343,6 +344,33 @@ $r = get('/.well-known/jwks.json', @none);
 is_deeply [sort { $a->{alg} cmp $b->{alg} } @{body_of($r)->{keys}}],
     body_of({body => slurp("$FIX/jwks_es256_rs256.json")})->{keys}, 'JWKS';
 is $r->{h}{'cache-control'}, 'public, max-age=600', 'JWKS may be kept';
+
+# a new signing key: the old one is known until it is revoked
+$user = $d->add_user(email => 'keys@example.com');
+sub kids {
+    return join ' ', sort map { "$_->{alg} $_->{kid}" }
+        @{body_of(get('/.well-known/jwks.json', @none))->{keys}};
+}
+sub status_of {
+    return get('/user', Authorization => "Bearer $_[0]")->{status};
+}
+my ($first, $before) = (kids(), $d->mint($user->{id}));
+for my $alg (qw(ES256 RS256)) {
+    my $kid = $d->rotate($alg);
+    like kids(), qr/$alg $kid/, "$alg: a new key";
+    my $after = $d->mint($user->{id}, alg => $alg);
+    like decode_base64url($after =~ s/\..*//r), qr/"kid":"$kid"/, 'signs';
+    is status_of($after), 200, 'and is known';
+}
+is status_of($before), 200, 'as the old one is';
+$d->revoke_keys;
+is scalar(my @kids = kids() =~ /256 /g), 2, 'revoked';
+is status_of($before), 403, 'and unknown';
+fresh();
+is kids(), $first, 'reset';
+$user = $d->add_user(email => 'keys@example.com');
+like decode_base64url($d->mint($user->{id}, header => {kid => undef})
+    =~ s/\..*//r), qr/^\{"alg":"ES256","typ":"JWT"\}$/, 'another header';
 like_fixture(get('/health'), 'health.json');
 like_fixture(get('/settings'), 'settings.json');
 like_fixture(get('/nope'), 'auth_404_unknown_route.txt');

@@ -169,11 +169,21 @@ sub requests {
 sub clear_requests { return $_[0]->_call(DELETE => '/requests') }
 sub stats { return $_[0]->_call(GET => '/stats') }
 
-# mint($id, claims => {...}, expires_in => N, alg => ...): an access token
+# mint($id, claims => {...}, expires_in => N, alg => ..., header => {...}): an
+# access token; what is undef of claims and header is left out
 sub mint {
     my ($self, $id, %h) = @_;
     return $self->_call(POST => '/mint', {%h, id => $id})->{access_token};
 }
+
+# rotate('ES256' | 'RS256'): a new key signs from now on, whose kid is returned;
+# those before stay in the JWKS until revoke_keys
+sub rotate {
+    my ($self, $alg) = @_;
+    return $self->_call(POST => '/keys', {alg => $alg})->{kid};
+}
+
+sub revoke_keys { return $_[0]->_call(DELETE => '/keys') }
 
 # header($request, $name): value of the first header of that name
 sub header {

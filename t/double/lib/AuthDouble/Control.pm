@@ -13,6 +13,8 @@ package AuthDouble::Control;
 # POST /save {last}           state into a file for --restore; last: no request
 #                             changes it any more, all connections are closed
 # POST /mint {id, claims}     an access token of that user
+# POST /keys {alg}            a new key of that algorithm signs from now on
+# DELETE /keys                the JWKS loses those that sign no more
 use strict;
 use warnings;
 use AuthDouble::Json qw(encode decode obj num bool raw plain truthy);
@@ -36,6 +38,9 @@ my %ROUTE = (
     'DELETE /requests' => sub { $_[0]{app}->clear_requests; obj() },
     'GET /stats' => \&_stats, 'POST /save' => \&_save,
     'POST /mint' => \&_mint,
+    'POST /keys' => sub { obj(kid => $_[0]{app}{jwt}->rotate(
+        $_[1]{alg} // 'ES256')) },
+    'DELETE /keys' => sub { $_[0]{app}{jwt}->revoke; obj() },
 );
 
 sub handle {
@@ -74,6 +79,7 @@ sub _reset {
     my ($self) = @_;
     my $app = $self->{app};
     $app->{store}->reset;
+    $app->{jwt}->reset;
     $app->clear_requests;
     $app->{stats} = {};
     $_->{accepted} = 0 for $app->auth_servers;
@@ -208,8 +214,8 @@ sub _save {
     return obj(file => $file);
 }
 
-# an access token of our making: {id, alg?, claims?: {...}, expires_in?};
-# a claim that is null is left out
+# an access token of our making: {id, alg?, claims?: {...}, header?: {...},
+# expires_in?}; a claim or a header member that is null is left out
 sub _mint {
     my ($self, $in) = @_;
     my $store = $self->{app}{store};
@@ -221,7 +227,7 @@ sub _mint {
     my $more = $in->{claims} || {};
     AuthDouble::Fault::_set($claims, $_, $more->{$_}) for sort keys %$more;
     return obj(access_token =>
-        $self->{app}{jwt}->sign($claims, $in->{alg}));
+        $self->{app}{jwt}->sign($claims, $in->{alg}, $in->{header}));
 }
 
 1;

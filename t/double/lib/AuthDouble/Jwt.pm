@@ -6,6 +6,7 @@ use Crypt::Mac::HMAC qw(hmac);
 use Crypt::PK::ECC;
 use Crypt::PK::RSA;
 use JSON::PP ();
+use List::Util qw(shuffle);
 use MIME::Base64 qw(encode_base64url decode_base64url);
 use AuthDouble::Json qw(encode decode obj);
 
@@ -14,50 +15,100 @@ sub new {
     my ($class, $keys) = @_;
     my $self = bless {secret => 'double-only-hs256-secret-00000000'}, $class;
     if ($keys) {
-        $self->{ES256} = Crypt::PK::ECC->new(\_jwk($keys->{es256}));
-        $self->{RS256} = Crypt::PK::RSA->new(\_jwk($keys->{rs256}));
-        $self->{kid} = {map { uc $_ => $keys->{$_}{kid} } qw(es256 rs256)};
+        $self->{start} = [map { {alg => uc $_, kid => $keys->{$_}{kid},
+            key => _package(uc $_)->new(\_jwk($keys->{$_}))}
+        } qw(es256 rs256)];
         $self->{secret} = $keys->{hs256_secret};
     }
     else {
-        $self->{ES256} = Crypt::PK::ECC->new;
-        $self->{ES256}->generate_key('secp256r1');
-        $self->{kid} = {ES256 => '3f7c1d9a-52e4-4b60-9a1e-0c8b7d6e5f41'};
+        $self->{start} = [_invent('ES256',
+            '3f7c1d9a-52e4-4b60-9a1e-0c8b7d6e5f41')];
     }
+    $self->reset;
     return $self;
 }
 
 sub _jwk { return JSON::PP->new->encode($_[0]) }
 
+sub _package { return $_[0] eq 'ES256' ? 'Crypt::PK::ECC' : 'Crypt::PK::RSA' }
+
+sub _invent {
+    my ($alg, $kid) = @_;
+    my $key = _package($alg)->new;
+    $key->generate_key($alg eq 'ES256' ? 'secp256r1' : 256);
+    return {alg => $alg, kid => $kid, key => $key};
+}
+
+# the keys of the start; the first one of an algorithm signs
+sub reset {
+    my ($self) = @_;
+    $self->{keys} = [@{$self->{start}}];
+    return;
+}
+
+# a new key signs from now on, the old ones are still in the JWKS
+sub rotate {
+    my ($self, $alg) = @_;
+    my $kid = sprintf '%08x-0000-4000-8000-%012x', time, ++$self->{rotated};
+    unshift @{$self->{keys}}, _invent($alg, $kid);
+    return $kid;
+}
+
+# the keys that sign no more leave the JWKS
+sub revoke {
+    my ($self) = @_;
+    my %seen;
+    $self->{keys} = [grep { !$seen{$_->{alg}}++ } @{$self->{keys}}];
+    return;
+}
+
 # the public keys in random order, as a Go map yields them
 sub jwks {
     my ($self) = @_;
     my @out;
-    for my $alg (grep { $self->{$_} } qw(ES256 RS256)) {
-        my $k = $self->{$alg}->export_key_jwk('public', 1);
+    for my $own (@{$self->{keys}}) {
+        my $k = $own->{key}->export_key_jwk('public', 1);
         push @out, {(map { $_ => $k->{$_} } grep { defined $k->{$_} }
-            qw(kty crv x y n e)), alg => $alg, kid => $self->{kid}{$alg},
+            qw(kty crv x y n e)), alg => $own->{alg}, kid => $own->{kid},
             use => 'sig', key_ops => ['verify']};
     }
-    @out = reverse @out if rand() < 0.5;
-    return {keys => \@out};
+    return {keys => [shuffle @out]};
 }
 
+# undef for HS256
+sub _key {
+    my ($self, $alg) = @_;
+    my ($own) = grep { $_->{alg} eq $alg } @{$self->{keys}};
+    return $own;
+}
+
+# $header: alg, kid, typ where they differ; what is undef is left out
 sub sign {
-    my ($self, $claims, $alg) = @_;
+    my ($self, $claims, $alg, $header) = @_;
     $alg ||= 'ES256';
-    my $kid = $self->{kid}{$alg};
-    my $input = join '.', map { encode_base64url(encode($_)) }
-        obj(alg => $alg, ($kid ? (kid => $kid) : ()), typ => 'JWT'), $claims;
+    my $own = $self->_key($alg);
+    my %head = (alg => $alg, ($own ? (kid => $own->{kid}) : ()), typ => 'JWT',
+        %{$header || {}});
+    my $head = obj(map { $_ => $head{$_} } grep { defined $head{$_} }
+        qw(alg kid typ));
+    my $input = join '.', map { encode_base64url(encode($_)) } $head, $claims;
     return "$input." . encode_base64url($self->_signature($alg, $input));
 }
 
 sub _signature {
     my ($self, $alg, $input) = @_;
     return hmac('SHA256', $self->{secret}, $input) if $alg eq 'HS256';
-    my $key = $self->{$alg} or die "no key for $alg\n";
+    my $own = $self->_key($alg) or die "no key for $alg\n";
+    my $key = $own->{key};
     return $alg eq 'ES256' ? $key->sign_message_rfc7518($input, 'SHA256')
         : $key->sign_message($input, 'SHA256', 'v1.5');
+}
+
+sub _verifies {
+    my ($own, $sig, $input) = @_;
+    return $own->{alg} eq 'ES256'
+        ? $own->{key}->verify_message_rfc7518($sig, $input, 'SHA256')
+        : $own->{key}->verify_message($sig, $input, 'SHA256', 'v1.5');
 }
 
 # verify($token) -> claims (hash of plain values); dies with GoTrue's text
@@ -74,12 +125,12 @@ sub verify {
     my $alg = $head->{alg} // '';
     my $sig = decode_base64url($part[2]);
     my $input = "$part[0].$part[1]";
+    die $no . "token is unverifiable: signing method $alg is invalid\n"
+        if $alg !~ /\A(?:HS256|ES256|RS256)\z/;
     my $ok = $alg eq 'HS256' ? $sig eq $self->_signature('HS256', $input)
-        : $alg eq 'ES256' ? $self->{ES256}->verify_message_rfc7518($sig, $input,
-            'SHA256')
-        : $alg eq 'RS256' && $self->{RS256} ? $self->{RS256}->verify_message(
-            $sig, $input, 'SHA256', 'v1.5')
-        : die $no . "token is unverifiable: signing method $alg is invalid\n";
+        : grep { $_->{alg} eq $alg
+            && (!defined $head->{kid} || $head->{kid} eq $_->{kid})
+            && _verifies($_, $sig, $input) } @{$self->{keys}};
     die $no . "token signature is invalid: signature is invalid\n" if !$ok;
     die $no . "token has invalid claims: token is expired\n"
         if $claims->{exp} && ${$claims->{exp}} <= ($now // time);
