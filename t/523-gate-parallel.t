@@ -1,12 +1,11 @@
 # A browser opens six connections at once: all six requests of a new user find
 # his row, and nobody inserts it twice.
 
-use UserSync::App;
 use UserSync::Gate;
-use UserSync::Load;
 use UserSync::Outage;
 use UserSync::Tables;
 use UserSync::Test;
+use UserSync::Tokens;
 
 my $ENSURE = 'UserSyncEnsure On';
 
@@ -71,34 +70,31 @@ subtest 'the others wait no longer than they may' => sub {
     visit_ok visit($httpd, '/app/file', $id), $id, 'afterwards he does';
 };
 
-# The application inserts a child row for each request: the foreign key holds.
+# With tokens as Supabase signs them, verified by mod_oauth2. The application
+# inserts a child row for each request: its foreign key holds.
 subtest 'five hundred new users with six requests each' => sub {
-    my $db = scratch_db('usersync_crowd', <<'SQL');
-CREATE TABLE visits (id bigserial PRIMARY KEY, path text NOT NULL,
-    user_id uuid NOT NULL REFERENCES users (id))
-SQL
     my $dbh;
-    my $app = UserSync::App->start(processes => 4, code => sub {
-        my ($request) = @_;
-        $dbh ||= postgres->connect($db);
-        $dbh->do('INSERT INTO visits (user_id, path) VALUES (?, ?)', undef,
-            $request->{headers}{'x-user-id'}, $request->{path});
-        return { ok => 1 };
-    });
-    my $httpd = gate_server($db, guarded('/app', $ENSURE,
-        'UserSyncEnsureHeaders On') . qq{ProxyPass "/app" "${\ $app->url }"\n})
-        ->start;
+    my $front = front(module => 'oauth2', url => double->url, app => [
+        processes => 4, code => sub {
+            my ($request) = @_;
+            $dbh ||= postgres->connect('app');
+            $dbh->do('INSERT INTO activities (user_id, title) VALUES (?, ?)',
+                undef, $request->{headers}{'x-user-id'}, $request->{path});
+            return { ok => 1 };
+        }]);
+    my $url = $front->{httpd}->url('/api/');
     my %kind;
     for (1 .. 125) { # a few browsers at a time, each with six connections
-        my @ids = map { new_id() } 1 .. 4;
+        my @tokens = map { token(person()) } 1 .. 4;
         $kind{ $_->{status} . ($_->{json}{error} || '') }++
-            for UserSync::HTTP->at_once(60, map { my $id = $_;
-                map { ['GET', $httpd->url("/app/$_"), undef, as_user($id)] }
-                    1 .. 6 } @ids);
+            for UserSync::HTTP->at_once(60, map { my $token = $_;
+                map { ['GET', "$url$_", undef,
+                    Authorization => "Bearer $token"] } 1 .. 6 } @tokens);
     }
     is_deeply \%kind, { 200 => 3000 }, 'every insert of the application holds';
-    is rows_in($db, 'users'), 500, 'five hundred users';
-    is rows_in($db, 'visits'), 3000, 'three thousand visits';
+    is rows_in('app', 'users'), 500, 'five hundred users';
+    is rows_in('app', 'activities'), 3000, 'three thousand activities';
+    end_fronts;
 };
 
 done_testing;

@@ -44,12 +44,13 @@ my @fronts;
 # define   { NAME => value } beside URL and issuer
 # edit     [pattern => replacement, ...] of the shipped file
 # config   lines before the file; more: after it
+# app      other arguments for UserSync::App->start, in an array
 sub front {
     my (%arg) = @_;
     my $app = UserSync::App->start(code => sub {
         my $id = $_[0]{headers}{'x-user-id'};
         return { row => defined $id ? row_of($id) : undef };
-    });
+    }, @{ $arg{app} || [] });
     my %define = (USERSYNC_SUPABASE_URL => $arg{url},
         USERSYNC_SUPABASE_ISSUER => $ISSUER, %{ $arg{define} || {} });
     my $config = join '', map { "Define $_ $define{$_}\n" }
@@ -125,7 +126,8 @@ sub passes_ok {
         told => [@$header{qw(x-user-id x-user-email)}],
         else => [grep {/claim|access_token|^x-extra/} keys %$header],
     }, { status => 200, requests => 1, row => [$id, $email],
-        told => [$id, $printable ? $email : undef], else => [] }, $name) || Test::More::diag(show($response));
+        told => [$id, $printable ? $email : undef], else => [] }, $name)
+        || Test::More::diag(show($response));
 }
 
 # The application is not asked, and no row is made.
