@@ -8,7 +8,7 @@ use UserSync::Tokens;
 
 use Digest::SHA qw(hmac_sha256);
 
-my @module = (module => 'oauth2', url => double->url);
+my @module = (module => 'oauth2', type => 'oauth2', url => double->url);
 my $secret = qq{OAuth2TokenVerify plain "${\ hs256_secret }" }
     . '${USERSYNC_TOKEN_OPTIONS}';
 my %no_jwks = (USERSYNC_NO_JWKS => '');

@@ -5,7 +5,7 @@ use UserSync::Tables qw(person);
 use UserSync::Test;
 use UserSync::Tokens;
 
-my @module = (module => 'openidc', load => 'auth_openidc',
+my @module = (module => 'openidc', type => 'oauth20', load => 'auth_openidc',
     url => double->https_url, config => 'OIDCCABundlePath ' . double->ca_file);
 my $front = front(@module);
 

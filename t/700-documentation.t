@@ -23,7 +23,7 @@ sub local_paths {
 sub configtest_of {
     my ($text) = @_;
     my $httpd = UserSync::Httpd->new(config => local_paths($text),
-        modules => ['remoteip'],
+        modules => [qw(remoteip oauth2 auth_openidc)],
         env => { APACHE_LOG_DIR => $ENV{USERSYNC_RUN} });
     my ($status, $said) = $httpd->configtest;
     return "$status: $said";

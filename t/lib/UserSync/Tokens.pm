@@ -39,10 +39,12 @@ my @fronts;
 # ---- a front
 
 # module   the part of the name: conf/usersync-MODULE.conf, mod_MODULE
+# type     its AuthType, where README is asked
 # load     the module's own name where that differs
 # url      of the project
 # define   { NAME => value } beside URL and issuer
 # edit     [pattern => replacement, ...] of the shipped file
+# readme   the short form of README instead of it
 # config   lines before the file; more: after it
 # app      other arguments for UserSync::App->start, in an array
 sub front {
@@ -84,6 +86,7 @@ sub end_fronts {
 
 sub _conf_file {
     my (%arg) = @_;
+    return _short_form(%arg) if $arg{readme};
     my $file = top_dir() . "/conf/usersync-$arg{module}.conf";
     my @edit = @{ $arg{edit} || [] } or return $file;
     my $text = slurp($file);
@@ -91,6 +94,19 @@ sub _conf_file {
         $text =~ s/$pattern/$new/ or die "$file has no $pattern\n";
     }
     return spew(new_dir('conf') . '/edited.conf', $text);
+}
+
+# What README shows for this module, with our project in it.
+sub _short_form {
+    my (%arg) = @_;
+    my ($of) = grep {/^\s*AuthType $arg{type}$/m}
+        slurp(top_dir() . '/README.md') =~ /^```apache\n(.*?)^```$/msg;
+    die "README has nothing for $arg{type}\n" unless $of;
+    my $project = 'https://abcdefgh.supabase.co/auth/v1';
+    $of =~ s{\Q$project\E/\.well-known}{$arg{url}/auth/v1/.well-known};
+    $of =~ s{iss:\Q$project\E}{iss:$ISSUER};
+    $of =~ s/^ProxyPass .*\n//m;
+    return spew(new_dir('conf') . '/readme.conf', $of);
 }
 
 # A file for USERSYNC_TOKEN_KEYS.
@@ -160,11 +176,21 @@ sub logs_ok {
 sub gate_tests {
     my ($front, @module) = @_;
     subtest($_->[0] => $_->[1], $front, @module) for
-        ['users' => \&_let_users_in], ['all others' => \&_stop_the_others],
+        ['users' => \&_let_users_in], ['no noise' => \&_no_noise],
+        ['all others' => \&_stop_the_others],
+        ['the lines in README' => \&_follow_readme],
         ['no token in the logs' => \&logs_ok],
         ['tokens in other places' => \&_look_nowhere_else],
         ['a token that expires' => \&_expire],
         ['new keys' => \&_change_keys], ['choices' => \&_choose];
+    return;
+}
+
+sub _follow_readme {
+    my (undef, @module) = @_;
+    my $front = front(@module, readme => 1);
+    _let_users_in($front);
+    _stop_the_others($front);
     return;
 }
 
@@ -185,7 +211,8 @@ sub _let_users_in {
     my $token = token($person);
     cmp_ok length $token, '>', 24_000, 'a large token';
     passes_ok $front, $token, $person, 'passes';
-    $person = person(email => "\x{e4}da\@people.example");
+    my $number = @fronts;
+    $person = person(email => "\x{e4}da$number\@people.example");
     passes_ok $front, token($person), $person, 'an address beyond ASCII';
     $person = person();
     passes_ok $front, token($person, claims => { email =>
@@ -194,6 +221,12 @@ sub _let_users_in {
     $person = person(anonymous => JSON::PP::true(), email => undef);
     passes_ok $front, token($person), { id => $person->{id} },
         'an anonymous user';
+    return;
+}
+
+# Users have been let in, and the module has had nothing to say of it.
+sub _no_noise {
+    my ($front) = @_;
     my @noise = grep {/\[(?:oauth2|auth_openidc):(?:warn|error)\].*\[client/}
         $front->{httpd}->log_since(0);
     is scalar @noise, 0, 'nothing to complain of' or diag @noise;
