@@ -5,12 +5,11 @@
  * One that begins with the name of a directive goes to its setter, any other
  * to all the parsers of values.  Nothing here opens files or runs commands.
  */
+#include "directive_stubs.h"
 #include "fuzz.h"
 #include "us_config.h"
 #include "us_secret.h"
 #include "us_values.h"
-
-#include <http_log.h>
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -231,32 +230,15 @@ static void check_key(apr_pool_t *pool, const char *arg)
 /* --- directives --- */
 
 typedef struct config {
-    server_rec server;
-    void *configs[1];
+    stub_server *server;
     us_dir_conf *dir;
 } config;
 
-static config *make_config(apr_pool_t *pool)
+static config make_config(apr_pool_t *pool)
 {
-    config *made = apr_pcalloc(pool, sizeof(*made));
+    config made = {stub_server_make(pool), us_config_create_dir(pool, NULL)};
 
-    made->server.log.level = APLOG_WARNING;
-    made->server.module_config = (ap_conf_vector_t *)made->configs;
-    made->configs[0] = us_config_create_server(pool, &made->server);
-    made->dir = us_config_create_dir(pool, NULL);
     return made;
-}
-
-static const command_rec *find_directive(const char *name)
-{
-    const command_rec *cmd;
-
-    for (cmd = us_directives; cmd->name != NULL; cmd++) {
-        if (strcasecmp(cmd->name, name) == 0) {
-            return cmd;
-        }
-    }
-    return NULL;
 }
 
 /* A line as httpd would hand it on; 0 when it is no directive of ours. */
@@ -266,33 +248,18 @@ static int run_directive(apr_pool_t *pool, config *to, const char *line)
     const char *name = apr_strtok(rest, " ", &rest);
     const char *first = apr_strtok(NULL, " ", &rest);
     const char *second = apr_strtok(NULL, " ", &rest);
-    cmd_parms parms = {0};
+    const command_rec *cmd = name != NULL ? stub_directive(name) : NULL;
     const char *wrong;
 
-    parms.pool = pool;
-    parms.temp_pool = pool;
-    parms.server = &to->server;
-    parms.cmd = name != NULL ? find_directive(name) : NULL;
-    if (parms.cmd == NULL || first == NULL) {
+    if (cmd == NULL || first == NULL) {
         return 0;
     }
     if (reads_elsewhere(first)
-        || strcmp(parms.cmd->name, "UserSyncCACertificateFile") == 0) {
+        || strcmp(cmd->name, "UserSyncCACertificateFile") == 0) {
         return 1;
     }
-    parms.info = parms.cmd->cmd_data;
-    if (parms.cmd->args_how != TAKE2) {
-        wrong = parms.cmd->func.take1(&parms, to->dir, first);
-    }
-    else if (second != NULL) {
-        wrong = parms.cmd->func.take2(&parms, to->dir, first, second);
-    }
-    else {
-        return 1;
-    }
-    require(wrong == NULL
-                || strncmp(wrong, parms.cmd->name, strlen(parms.cmd->name))
-                       == 0,
+    wrong = stub_line(pool, to->server, to->dir, name, first, second);
+    require(wrong == NULL || strncmp(wrong, cmd->name, strlen(cmd->name)) == 0,
             "a refusal names the directive");
     return 1;
 }
@@ -330,14 +297,14 @@ void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
 {
     char *rest = apr_pstrmemdup(pool, data, size);
     char *line;
-    config *own = make_config(pool);
-    config *base = make_config(pool);
+    config own = make_config(pool);
+    config base = make_config(pool);
     int i;
 
     for (i = 0; i < MAX_LINES && rest != NULL; i++) {
         line = strsep(&rest, "\n");
         /* directives go to the virtual host and to the main server by turns */
-        if (!run_directive(pool, i % 2 != 0 ? base : own, line)) {
+        if (!run_directive(pool, i % 2 != 0 ? &base : &own, line)) {
             check_numbers(pool, line);
             check_urls(pool, line);
             check_names(pool, line);
@@ -345,9 +312,10 @@ void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
             check_key(pool, line);
         }
     }
-    check_config(pool, us_config_server(&own->server), own->dir);
+    check_config(pool, us_config_server(&own.server->s), own.dir);
     check_config(pool,
-                 us_config_merge_server(pool, us_config_server(&base->server),
-                                        us_config_server(&own->server)),
-                 us_config_merge_dir(pool, base->dir, own->dir));
+                 us_config_merge_server(pool,
+                                        us_config_server(&base.server->s),
+                                        us_config_server(&own.server->s)),
+                 us_config_merge_dir(pool, base.dir, own.dir));
 }

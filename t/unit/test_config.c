@@ -4,6 +4,7 @@
  * us_config.c and us_directives.c: what the directives store, what is
  * inherited and what is not, the defaults, and the columns that result.
  */
+#include "directive_stubs.h"
 #include "httpd_stubs.h"
 #include "tap.h"
 #include "us_config.h"
@@ -22,57 +23,22 @@ static apr_pool_t *pool;
 
 /* --- directives, as httpd calls them --- */
 
-/* A server with a configuration of ours. */
-typedef struct fake_server {
-    server_rec s;
-    void *configs[1];
-} fake_server;
-
-static fake_server *make_server(void)
+static stub_server *make_server(void)
 {
-    fake_server *fake = apr_pcalloc(pool, sizeof(*fake));
-
-    fake->s.log.level = APLOG_WARNING;
-    fake->s.module_config = (ap_conf_vector_t *)fake->configs;
-    fake->configs[0] = us_config_create_server(pool, &fake->s);
-    return fake;
-}
-
-static const command_rec *find_directive(const char *name)
-{
-    const command_rec *cmd;
-
-    for (cmd = us_directives; cmd->name != NULL; cmd++) {
-        if (strcmp(cmd->name, name) == 0) {
-            return cmd;
-        }
-    }
-    return NULL;
+    return stub_server_make(pool);
 }
 
 /* A line in the server's section; second for directives with two words. */
-static const char *line(fake_server *fake, void *dir, const char *name,
-                        const char *first, const char *second)
+static const char *line(stub_server *server, us_dir_conf *dir,
+                        const char *name, const char *first,
+                        const char *second)
 {
-    cmd_parms parms;
-
-    memset(&parms, 0, sizeof(parms));
-    parms.pool = pool;
-    parms.temp_pool = pool;
-    parms.server = &fake->s;
-    parms.cmd = find_directive(name);
-    if (parms.cmd == NULL) {
-        return "there is no such directive";
-    }
-    parms.info = parms.cmd->cmd_data;
-    return parms.cmd->args_how == TAKE2
-               ? parms.cmd->func.take2(&parms, dir, first, second)
-               : parms.cmd->func.take1(&parms, dir, first);
+    return stub_line(pool, server, dir, name, first, second);
 }
 
-static us_server_conf *conf_of(const fake_server *fake)
+static us_server_conf *conf_of(const stub_server *server)
 {
-    return us_config_server(&fake->s);
+    return us_config_server(&server->s);
 }
 
 static const char *make_file(const char *content, mode_t mode)
@@ -158,10 +124,10 @@ static void test_refusals(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-        fake_server *fake = make_server();
+        stub_server *server = make_server();
         us_dir_conf *dir = us_config_create_dir(pool, NULL);
-        const char *wrong = line(fake, dir, refused[i].name, refused[i].first,
-                                 refused[i].second);
+        const char *wrong = line(server, dir, refused[i].name,
+                                 refused[i].first, refused[i].second);
 
         ok(wrong != NULL
                && strncmp(wrong,
@@ -169,33 +135,33 @@ static void test_refusals(void)
                           strlen(refused[i].name) + 7)
                       == 0,
            "refused: %s", wrong != NULL ? wrong : refused[i].name);
-        ok(is_untouched(conf_of(fake)) && dir->max_body_size == US_UNSET,
+        ok(is_untouched(conf_of(server)) && dir->max_body_size == US_UNSET,
            "and nothing is stored, not even that it was there");
     }
 }
 
 static void test_settings(void)
 {
-    fake_server *fake = make_server();
-    us_server_conf *conf = conf_of(fake);
+    stub_server *server = make_server();
+    us_server_conf *conf = conf_of(server);
     us_dir_conf *dir = us_config_create_dir(pool, NULL);
     const char *ca_file = make_file(certificate, 0644);
 
     is_int(us_config_is_complete(conf), 0, "incomplete at first");
-    is_str(line(fake, dir, "UserSyncSupabaseURL", "https://x.example", NULL),
+    is_str(line(server, dir, "UserSyncSupabaseURL", "https://x.example", NULL),
            NULL, "a URL is taken");
     is_str(conf->url, "https://x.example/auth/v1", "and stored");
     is_int(conf->own_lines, 1, "and marks its server");
     is_int(us_config_is_complete(conf), 0, "incomplete without a key");
-    is_str(line(fake, dir, "UserSyncSupabaseKey", "sb_publishable_x", NULL),
+    is_str(line(server, dir, "UserSyncSupabaseKey", "sb_publishable_x", NULL),
            NULL, "a key is taken");
     is_str(conf->key != NULL ? conf->key->value : NULL, "sb_publishable_x",
            "and stored");
     is_int(us_config_is_complete(conf), 1, "complete with both");
-    line(fake, dir, "UserSyncTimeout", "1s", NULL);
-    line(fake, dir, "UserSyncRegisterTimeout", "2s", NULL);
-    line(fake, dir, "UserSyncConnectTimeout", "300ms", NULL);
-    line(fake, dir, "UserSyncStoreTimeout", "4s", NULL);
+    line(server, dir, "UserSyncTimeout", "1s", NULL);
+    line(server, dir, "UserSyncRegisterTimeout", "2s", NULL);
+    line(server, dir, "UserSyncConnectTimeout", "300ms", NULL);
+    line(server, dir, "UserSyncStoreTimeout", "4s", NULL);
     is_int(us_config_timeout(conf), apr_time_from_sec(1), "timeout");
     is_int(us_config_register_timeout(conf), apr_time_from_sec(2),
            "register timeout");
@@ -203,34 +169,34 @@ static void test_settings(void)
            "connect timeout");
     is_int(us_config_store_timeout(conf), apr_time_from_sec(4),
            "store timeout");
-    is_str(line(fake, dir, "UserSyncCACertificateFile", ca_file, NULL), NULL,
+    is_str(line(server, dir, "UserSyncCACertificateFile", ca_file, NULL), NULL,
            "a file with a certificate is taken");
     is_str(conf->ca_file, ca_file, "and its path stored");
-    line(fake, dir, "UserSyncProxy", "http://proxy:3128/", NULL);
+    line(server, dir, "UserSyncProxy", "http://proxy:3128/", NULL);
     is_str(conf->proxy, "http://proxy:3128", "proxy");
-    line(fake, dir, "UserSyncProxy", "none", NULL);
+    line(server, dir, "UserSyncProxy", "none", NULL);
     is_str(conf->proxy, "", "no proxy, explicitly");
-    line(fake, dir, "UserSyncForwardClientIP", "sb-forwarded-for", NULL);
+    line(server, dir, "UserSyncForwardClientIP", "sb-forwarded-for", NULL);
     is_int(us_config_forward_ip(conf), US_FORWARD_SB, "Sb-Forwarded-For");
-    line(fake, dir, "UserSyncForwardClientIP", "X-Forwarded-For", NULL);
+    line(server, dir, "UserSyncForwardClientIP", "X-Forwarded-For", NULL);
     is_int(us_config_forward_ip(conf), US_FORWARD_X, "X-Forwarded-For");
-    line(fake, dir, "UserSyncForwardClientIP", "off", NULL);
+    line(server, dir, "UserSyncForwardClientIP", "off", NULL);
     is_int(us_config_forward_ip(conf), US_FORWARD_OFF, "Off");
-    line(fake, dir, "UserSyncTable", "app.Users", NULL);
+    line(server, dir, "UserSyncTable", "app.Users", NULL);
     is_str(us_config_table(conf), "\"app\".\"Users\"", "table");
-    line(fake, dir, "UserSyncMaxBodySize", "256", NULL);
+    line(server, dir, "UserSyncMaxBodySize", "256", NULL);
     is_int((long long)us_config_max_body_size(dir), 256, "body size");
 }
 
 static void test_exposed_key(void)
 {
-    fake_server *fake = make_server();
+    stub_server *server = make_server();
 
     stub_log_level = -1;
-    line(fake, NULL, "UserSyncSupabaseKey",
+    line(server, NULL, "UserSyncSupabaseKey",
          apr_pstrcat(pool, "file:", make_file("key", 0600), NULL), NULL);
     is_int(stub_log_level, -1, "no warning of a file of its owner's");
-    line(fake, NULL, "UserSyncSupabaseKey",
+    line(server, NULL, "UserSyncSupabaseKey",
          apr_pstrcat(pool, "file:", make_file("key", 0644), NULL), NULL);
     is_int(stub_log_level, APLOG_WARNING, "a warning of everybody's");
     ok(strncmp(stub_log_line, "US001: UserSyncSupabaseKey", 26) == 0
@@ -240,17 +206,19 @@ static void test_exposed_key(void)
 
 static void test_dump_runs_nothing(void)
 {
-    fake_server *fake = make_server();
+    stub_server *server = make_server();
 
     stub_run_mode = AP_SQ_RM_CONFIG_DUMP;
-    is_str(line(fake, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL),
-           NULL, "a dump of the configuration runs no command");
+    is_str(
+        line(server, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL),
+        NULL, "a dump of the configuration runs no command");
     stub_run_mode = AP_SQ_RM_NORMAL;
     stub_define = "DUMP_CONFIG";
-    is_str(line(fake, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL),
-           NULL, "neither does mod_info's");
+    is_str(
+        line(server, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL),
+        NULL, "neither does mod_info's");
     stub_define = NULL;
-    ok(line(fake, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL)
+    ok(line(server, NULL, "UserSyncSupabaseKey", "exec:/nonexistent", NULL)
            != NULL,
        "a start does");
 }
@@ -418,7 +386,7 @@ static const struct {
     {"", "id user_id, phone tel", "id=user_id email=email phone=tel"},
 };
 
-static void write_lines(fake_server *fake, const char *lines)
+static void write_lines(stub_server *server, const char *lines)
 {
     char *copy = apr_pstrdup(pool, lines);
     char *rest = NULL;
@@ -429,7 +397,7 @@ static void write_lines(fake_server *fake, const char *lines)
         char *inside = NULL;
         char *field = apr_strtok(item, " ", &inside);
         char *column = apr_strtok(NULL, " ", &inside);
-        const char *wrong = line(fake, NULL, "UserSyncColumn",
+        const char *wrong = line(server, NULL, "UserSyncColumn",
                                  apr_pstrdup(pool, field), column);
 
         if (wrong != NULL) {
@@ -466,8 +434,8 @@ static void test_columns(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        fake_server *outer = make_server();
-        fake_server *inner = make_server();
+        stub_server *outer = make_server();
+        stub_server *inner = make_server();
         const char *before;
         us_server_conf *merged;
 
@@ -484,15 +452,15 @@ static void test_columns(void)
 
 static void test_column_limit(void)
 {
-    fake_server *fake = make_server();
+    stub_server *server = make_server();
     int i;
 
     for (i = 0; i < 2 * US_MAX_COLUMNS; i++) {
-        line(fake, NULL, "UserSyncColumn",
+        line(server, NULL, "UserSyncColumn",
              apr_psprintf(pool, "user_metadata.m%d", i),
              apr_psprintf(pool, "c%d", i));
     }
-    is_int(us_config_columns(pool, conf_of(fake))->nelts, US_MAX_COLUMNS,
+    is_int(us_config_columns(pool, conf_of(server))->nelts, US_MAX_COLUMNS,
            "never more columns than there is room for");
 }
 
