@@ -49,29 +49,45 @@ int us_headers_is_ours(const char *name)
 
 /* --- Connection --- */
 
-/* The list without our names; the very same text when they are not in it. */
+/* What stands between two words.  It should be commas and blanks, but
+ * mod_proxy, for one, takes semicolons and any white space as well. */
+static const char between[] = ",; \t\n\v\f\r";
+
+/*
+ * The list without our names: NULL when nothing is left, the very same text
+ * when they are not in it.  Looks at each byte once: a client may send as many
+ * words as httpd takes bytes.
+ */
 static const char *without_ours(apr_pool_t *pool, const char *list)
 {
-    static const char between[] = ", \t";
-    const char *kept = NULL;
-    int dropped = 0;
+    char *kept = apr_palloc(pool, strlen(list) + 1);
+    char *end = kept;
     const char *p = list;
+    const char *word = p + strspn(p, between);
+    int dropped = 0;
 
-    for (p += strspn(p, between); *p != '\0'; p += strspn(p, between)) {
-        apr_size_t len = strcspn(p, between);
+    while (*word != '\0') {
+        apr_size_t len = strcspn(word, between);
 
-        if (is_ours(p, len)) {
+        if (is_ours(word, len)) {
             dropped = 1;
         }
         else {
-            const char *word = apr_pstrmemdup(pool, p, len);
+            /* and what stands in front, where it is not the first */
+            const char *from = end == kept ? word : p;
+            apr_size_t size = (apr_size_t)(word - from) + len;
 
-            kept = kept != NULL ? apr_pstrcat(pool, kept, ", ", word, NULL)
-                                : word;
+            memcpy(end, from, size);
+            end += size;
         }
-        p += len;
+        p = word + len;
+        word = p + strspn(p, between);
     }
-    return dropped ? kept : list;
+    *end = '\0';
+    if (!dropped) {
+        return list;
+    }
+    return end != kept ? kept : NULL;
 }
 
 /* What one pass over the headers finds. */
