@@ -2,7 +2,7 @@
 
 /*
  * us_json.c.  Input: JSON text.  What the module says of it must be what
- * strict.c says.
+ * strict.c says.  The same input is quoted as a text, too.
  */
 #include "fuzz.h"
 #include "us_json.h"
@@ -149,6 +149,42 @@ static void check_taken(const strict_node *root, int depth, int limit,
     require(wrong != NULL || depth <= limit, "nothing too deep is taken");
 }
 
+/* A literal that says this text, whatever bytes are in it. */
+static const char *literal_of(apr_pool_t *pool, const char *text)
+{
+    char *literal = apr_palloc(pool, 6 * strlen(text) + 3);
+    char *end = literal;
+
+    *end++ = '"';
+    for (; *text != '\0'; text++) {
+        unsigned char byte = (unsigned char)*text;
+
+        if (byte < ' ' || byte == '"' || byte == '\\') {
+            end += apr_snprintf(end, 7, "\\u%04X", byte);
+        }
+        else {
+            *end++ = *text;
+        }
+    }
+    *end++ = '"';
+    *end = '\0';
+    return literal;
+}
+
+/* Quoted is what is UTF-8, and it says the same then. */
+static void check_quote(apr_pool_t *pool, const char *text)
+{
+    const char *literal = literal_of(pool, text);
+    const char *quoted = us_json_quote_checked(pool, text);
+    int good = strict_parse(pool, literal, strlen(literal), NULL) != NULL;
+
+    require((quoted != NULL) == good, "what is quoted is UTF-8");
+    require(quoted == NULL
+                || strict_is(strict_parse(pool, quoted, strlen(quoted), NULL),
+                             text),
+            "a text that was quoted is that text");
+}
+
 void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
 {
     us_json *doc = NULL;
@@ -158,6 +194,7 @@ void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
     const char *wrong
         = us_json_parse(pool, data, size, US_JSON_ANSWER_DEPTH, &doc);
 
+    check_quote(pool, apr_pstrmemdup(pool, data, size));
     check_taken(root, depth, US_JSON_ANSWER_DEPTH, wrong, doc);
     wrong = us_json_parse(pool, data, size, US_JSON_REQUEST_DEPTH, &shallow);
     check_taken(root, depth, US_JSON_REQUEST_DEPTH, wrong, shallow);

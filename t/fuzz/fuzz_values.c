@@ -288,9 +288,16 @@ static void check_config(apr_pool_t *pool, const us_server_conf *conf,
                 && us_config_register_timeout(conf) > 0
                 && us_config_store_timeout(conf) > 0
                 && us_config_max_body_size(dir) > 0
+                && us_config_cache_timeout(conf) >= apr_time_from_sec(1)
+                && us_config_cache_timeout(conf) <= apr_time_from_sec(86400)
                 && us_config_forward_ip(conf) <= US_FORWARD_X
+                && us_config_on_error(dir) <= US_ON_ERROR_ALLOW
                 && skip_quoted(us_config_table(conf)) != NULL,
             "every value is good or the default");
+    require(!us_config_ensure(dir) || conf->gate,
+            "a server knows of its gates");
+    require(!us_config_ensure_headers(dir) || conf->headers,
+            "and of its headers");
 }
 
 void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
