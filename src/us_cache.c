@@ -143,8 +143,8 @@ apr_status_t us_cache_create(apr_pool_t *pconf, apr_pool_t *ptemp,
     apr_status_t rv = APR_SUCCESS;
 
     if (choice == NULL) {
-        if (choose(pconf, ptemp, DEFAULT_PROVIDER, NULL, &by_default)
-            != NULL) {
+        if (choose(pconf, ptemp, DEFAULT_PROVIDER, NULL, &by_default) != NULL
+            || by_default == NULL) {
             return APR_EGENERAL;
         }
         choice = by_default;
@@ -224,18 +224,17 @@ static void make_key(const us_cache *cache, const char *id,
                      unsigned char key[KEY_LEN])
 {
     unsigned char *byte = key + KEY_ID;
+    apr_uint32_t hash = 2166136261U; /* FNV-1a; its first byte spreads best */
 
     memcpy(key + KEY_SCOPE, cache->scope, sizeof(cache->scope));
-    key[KEY_SPREAD] = 0;
     for (; *id != '\0' && byte < key + KEY_LEN; id += 2) {
         if (*id == '-') {
             id++;
         }
         *byte = (unsigned char)(hex_value(id[0]) << 4 | hex_value(id[1]));
-        /* times 31: the two halves of a UUID may be alike */
-        key[KEY_SPREAD] = (unsigned char)(key[KEY_SPREAD] * 31U + *byte);
-        byte++;
+        hash = (hash ^ *byte++) * 16777619U;
     }
+    key[KEY_SPREAD] = (unsigned char)(hash >> 24);
 }
 
 static int lock(void)

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+int stub_socache_has_shmcb = 1;
 stub_socache_entry stub_socache[STUB_SOCACHE_MAX];
 int stub_socache_count;
 const char *stub_socache_args;
@@ -105,18 +106,16 @@ static apr_status_t retrieve(ap_socache_instance_t *instance, server_rec *s,
     (void)instance;
     (void)s;
     (void)pool;
-    if (stub_socache_rv != APR_SUCCESS) {
-        return stub_socache_rv;
-    }
-    if (entry == NULL || entry->expiry <= apr_time_now()) {
+    if (entry == NULL) {
         return APR_NOTFOUND;
     }
     if (entry->value_len > *datalen) {
         return APR_ENOSPC;
     }
+    /* nobody may look at it where there is none to be had */
     memcpy(data, entry->value, entry->value_len);
     *datalen = entry->value_len;
-    return APR_SUCCESS;
+    return entry->expiry <= apr_time_now() ? APR_NOTFOUND : stub_socache_rv;
 }
 
 static ap_socache_provider_t list = {.name = "list",
@@ -139,7 +138,8 @@ ap_lookup_provider(const char *provider_group, const char *provider_name,
 {
     return strcmp(provider_group, AP_SOCACHE_PROVIDER_GROUP) == 0
                    && (strcmp(provider_name, "list") == 0
-                       || strcmp(provider_name, "shmcb") == 0)
+                       || (strcmp(provider_name, "shmcb") == 0
+                           && stub_socache_has_shmcb))
                    && strcmp(provider_version, AP_SOCACHE_PROVIDER_VERSION)
                           == 0
                ? &list

@@ -15,12 +15,15 @@
 #define STUB_SOCACHE_KEY 64
 
 typedef struct stub_socache_entry {
-    unsigned char key[STUB_SOCACHE_KEY];
-    unsigned key_len;
     apr_time_t expiry;
-    unsigned char value[8];
+    unsigned key_len;
     unsigned value_len;
+    unsigned char key[STUB_SOCACHE_KEY];
+    unsigned char value[8];
 } stub_socache_entry;
+
+/* Is "shmcb" loaded?  At first. */
+extern int stub_socache_has_shmcb;
 
 /* What has been stored, in that order; an equal key replaces. */
 extern stub_socache_entry stub_socache[STUB_SOCACHE_MAX];
