@@ -82,7 +82,7 @@ test-chaos: deps-test
 
 # What threads and children share, with ThreadSanitizer: the unit tests of it,
 # then the served tests that press it hardest.  They take longer than usual.
-TSAN_UNITS = limits breaker pg_pool pg_pool_life http log
+TSAN_UNITS = limits breaker pg_pool pg_pool_life http log flight cache
 TSAN_TESTS = $(addprefix t/,230-races.t 320-pg-pool.t 330-pg-away.t \
   350-concurrency.t 360-circuit-breaker.t 600-ten-thousand.t)
 TSAN_FLAGS = -fsanitize=thread -fno-omit-frame-pointer

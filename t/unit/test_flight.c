@@ -1,0 +1,322 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_flight.c: of those who ask for one user at a time one looks and the
+ * others get what he found, unless that takes too long; nobody waits for
+ * anybody else, and nothing is left behind.
+ */
+#include "crew.h"
+#include "tap.h"
+#include "us_clock.h"
+#include "us_flight.h"
+
+#include <apr_time.h>
+
+#include <sched.h>
+#include <stdatomic.h>
+
+/* Longer than any of this takes. */
+#define LONG apr_time_from_sec(200)
+
+#define THREADS 12
+#define ROUNDS 300
+#define TRIES 20
+#define LOOPS 4000
+#define USERS 3
+
+static const char *const users[USERS] = {"ada", "bob", "cy"};
+static const char table[2];
+
+/* --- alone --- */
+
+static int leads(us_flight *flight, const char *of, const char *id)
+{
+    us_outcome outcome = US_OUTCOME_COUNT;
+
+    return us_flight_begin(flight, of, id, us_clock_now(), &outcome);
+}
+
+static void nothing_is_left(const char *name)
+{
+    us_flight flight;
+    int count = 0;
+    int i;
+    int j;
+
+    for (i = 0; i < USERS; i++) {
+        for (j = 0; j < 2; j++) {
+            if (leads(&flight, &table[j], users[i])) {
+                us_flight_end(&flight, US_OK);
+                count++;
+            }
+        }
+    }
+    is_int(count, (long long)2 * USERS, "%s: nothing is left behind", name);
+}
+
+static void test_others(void)
+{
+    us_flight flights[4];
+
+    ok(leads(&flights[0], &table[0], "ada"), "one who is alone looks");
+    ok(leads(&flights[1], &table[0], "bob"), "another user is not held up");
+    ok(leads(&flights[2], &table[1], "ada"), "nor is one of another table");
+    ok(leads(&flights[3], &table[0], "ad"), "nor one with a like id");
+    us_flight_end(&flights[1], US_OK);
+    us_flight_end(&flights[3], US_OK);
+    us_flight_end(&flights[0], US_OK);
+    us_flight_end(&flights[2], US_OK);
+    nothing_is_left("others");
+}
+
+/* --- too late --- */
+
+static void check_late(apr_time_t wait, const char *name)
+{
+    apr_time_t start = us_clock_now();
+    us_outcome outcome = US_OK;
+    char id[] = "ada"; /* its text counts */
+    us_flight flight;
+
+    ok(!us_flight_begin(&flight, &table[0], id, start + wait, &outcome)
+           && us_clock_now() - start >= wait,
+       "%s: does not look, and has waited", name);
+    is_int(outcome, US_STORE_UNAVAILABLE, "%s: for nothing", name);
+}
+
+static void test_late(void)
+{
+    us_flight leader;
+
+    ok(leads(&leader, &table[0], "ada"), "one looks, and takes long");
+    check_late(0, "no time at all");
+    check_late(apr_time_from_msec(30), "30 ms");
+    check_late(-apr_time_from_sec(1), "too late before");
+    us_flight_end(&leader, US_OK);
+    nothing_is_left("too late");
+}
+
+/* --- a leader and his followers --- */
+
+static struct {
+    pthread_barrier_t barrier;
+    _Atomic int leaders;
+    _Atomic int right; /* who got what the leader found */
+    _Atomic int late;  /* who did not wait for it */
+    _Atomic int inside[USERS];
+    _Atomic int crowded; /* two looked at once */
+    _Atomic int found;
+    _Atomic int wrong;
+} shared;
+
+/* How many wait; for the leader.  They come under the mutex of us_flight.c,
+ * which is not to be had here: it takes a few looks to see the last one. */
+__attribute__((no_sanitize_thread)) static int count_waiting(
+    const us_flight *leader)
+{
+    const us_flight *volatile follower = leader->waiting;
+    int count = 0;
+
+    for (; follower != NULL; follower = follower->next) {
+        count++;
+    }
+    return count;
+}
+
+static void wait_for_followers(const us_flight *leader, int count)
+{
+    while (count_waiting(leader) < count) {
+        crew_pause();
+    }
+}
+
+static us_outcome outcome_of(int round)
+{
+    static const us_outcome outcomes[]
+        = {US_OK, US_ROW_REFUSED, US_ROW_CONFLICT, US_STORE_UNAVAILABLE};
+
+    return outcomes[round % 4];
+}
+
+/* All ask at once: all but one wait, and get what he says. */
+static void ask(int child, int thread)
+{
+    int i;
+
+    (void)child;
+    (void)thread;
+    for (i = 0; i < ROUNDS; i++) {
+        us_flight flight;
+        us_outcome outcome = US_OUTCOME_COUNT;
+
+        pthread_barrier_wait(&shared.barrier);
+        if (us_flight_begin(&flight, &table[0], "ada", us_clock_now() + LONG,
+                            &outcome)) {
+            shared.leaders++;
+            wait_for_followers(&flight, THREADS - 1);
+            us_flight_end(&flight, outcome_of(i));
+        }
+        else {
+            shared.right += outcome == outcome_of(i);
+        }
+    }
+}
+
+static void test_followers(void)
+{
+    crew_barrier_init(&shared.barrier, THREADS);
+    crew_threads(0, THREADS, ask);
+    is_int(shared.leaders, ROUNDS, "of %d one looks each time", THREADS);
+    is_int(shared.right, (long long)ROUNDS * (THREADS - 1),
+           "the others get what he found");
+    nothing_is_left("followers");
+}
+
+/* --- some give up --- */
+
+static us_flight held;
+
+/* Threads 1, 4, 7 ... have no patience; they stand between the others. */
+static void ask_with_patience(int child, int thread)
+{
+    apr_time_t wait = thread % 3 == 1 ? apr_time_from_msec(5) : LONG;
+    us_flight flight;
+    us_outcome outcome = US_OUTCOME_COUNT;
+
+    (void)child;
+    if (thread == 0) {
+        while (shared.late < THREADS / 3) {
+            crew_pause();
+        }
+        wait_for_followers(&held, THREADS - 1 - THREADS / 3);
+        us_flight_end(&held, US_ROW_REFUSED);
+        return;
+    }
+    shared.wrong += us_flight_begin(&flight, &table[0], "ada",
+                                    us_clock_now() + wait, &outcome);
+    if (wait == LONG) {
+        shared.right += outcome == US_ROW_REFUSED;
+    }
+    else {
+        shared.late += outcome == US_STORE_UNAVAILABLE;
+    }
+}
+
+static void test_patience(void)
+{
+    int good = 0;
+    int i;
+
+    shared.wrong = 0;
+    for (i = 0; i < TRIES; i++) {
+        shared.late = 0;
+        shared.right = 0;
+        good += leads(&held, &table[0], "ada");
+        crew_threads(0, THREADS, ask_with_patience);
+        good += shared.right == THREADS - 1 - THREADS / 3;
+    }
+    is_int(good, (long long)2 * TRIES,
+           "those who stay get it, whoever else has given up");
+    is_int(shared.wrong, 0, "and nobody else looks");
+    nothing_is_left("patience");
+}
+
+/* --- the end and the deadline at the same time --- */
+
+#define GAP 20 /* usec: steps by which the two are apart */
+
+static apr_time_t meeting;
+
+static void end_or_give_up(int child, int thread)
+{
+    int i;
+
+    (void)child;
+    for (i = 0; i < ROUNDS; i++) {
+        us_outcome outcome = US_OUTCOME_COUNT;
+        us_flight flight;
+
+        if (thread == 0) {
+            shared.wrong += !leads(&held, &table[0], "ada");
+            meeting = us_clock_now() + 500;
+        }
+        pthread_barrier_wait(&shared.barrier);
+        if (thread == 0) {
+            while (us_clock_now()
+                   < meeting + (apr_time_t)(i % 21 - 10) * GAP) {
+            }
+            us_flight_end(&held, US_ROW_REFUSED);
+        }
+        else if (us_flight_begin(&flight, &table[0], "ada", meeting,
+                                 &outcome)) {
+            us_flight_end(&flight, US_ROW_REFUSED); /* it came first */
+        }
+        else {
+            shared.wrong += outcome != US_ROW_REFUSED
+                            && outcome != US_STORE_UNAVAILABLE;
+        }
+        pthread_barrier_wait(&shared.barrier);
+    }
+}
+
+static void test_meeting(void)
+{
+    crew_barrier_init(&shared.barrier, 3);
+    shared.wrong = 0;
+    crew_threads(0, 3, end_or_give_up);
+    is_int(shared.wrong, 0, "an end at the deadline is one or the other");
+    nothing_is_left("meeting");
+}
+
+/* --- a rush --- */
+
+/* Who looks says how many have before him, for this user. */
+static void rush(int child, int thread)
+{
+    int i;
+
+    (void)child;
+    for (i = 0; i < LOOPS; i++) {
+        int user = (i + thread) % USERS;
+        us_outcome outcome = US_OUTCOME_COUNT;
+        us_flight flight;
+
+        if (us_flight_begin(&flight, &table[0], users[user],
+                            us_clock_now() + LONG, &outcome)) {
+            shared.crowded += shared.inside[user]++ != 0;
+            if (i % 3 == 0) {
+                sched_yield();
+            }
+            shared.found++;
+            shared.inside[user]--;
+            us_flight_end(&flight, US_ROW_CONFLICT);
+        }
+        else {
+            shared.right += outcome == US_ROW_CONFLICT;
+        }
+    }
+}
+
+static void test_rush(void)
+{
+    shared.right = 0;
+    crew_shaken = 1;
+    crew_threads(0, THREADS, rush);
+    crew_shaken = 0;
+    is_int(shared.crowded, 0, "rush: never two look at one user at a time");
+    is_int(shared.found + shared.right, (long long)THREADS * LOOPS,
+           "rush: all get an outcome, %d by waiting", shared.right);
+    nothing_is_left("rush");
+}
+
+int main(void)
+{
+    crew_start("test_flight");
+    test_others();
+    test_late();
+    test_followers();
+    test_patience();
+    test_meeting();
+    test_rush();
+    return done();
+}
