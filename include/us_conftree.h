@@ -11,12 +11,15 @@
 #include "us_config.h"
 
 typedef struct us_conftree {
-    const char *route;    /* a usersync handler that is set in the server */
-    const char *unknown;  /* a handler usersync-... that does not exist */
-    const char *circular; /* a UserSyncEnsure... expression that reads a header
-                           * which UserSyncEnsureHeaders takes away */
-    const char *driver;   /* DBDriver in force: its own or the main server's */
-    const char *dbd;      /* all DBD lines in force, to be compared only */
+    const char *route;   /* a usersync handler that is set in the server */
+    const char *unknown; /* a handler usersync-... that does not exist */
+    /* A UserSyncEnsure... expression that reads a header which
+     * UserSyncEnsureHeaders takes away: of the server itself, and one of the
+     * main server that holds in this one, too. */
+    const char *circular;
+    const char *circular_above;
+    const char *driver; /* DBDriver in force: its own or the main server's */
+    const char *dbd;    /* all DBD lines in force, to be compared only */
     const char
         *database; /* driver and DBDParams of those, unquoted; the same */
 } us_conftree;

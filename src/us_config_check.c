@@ -113,13 +113,19 @@ static const char *check_gate(apr_pool_t *pool, const us_server_conf *conf,
                               const us_server_conf *main_conf,
                               const us_conftree *found)
 {
-    if (conf->headers && found->circular != NULL) {
+    const char *circular = found->circular;
+
+    /* where the main server takes headers away itself, it is told */
+    if (circular == NULL && !main_conf->headers) {
+        circular = found->circular_above;
+    }
+    if (conf->headers && circular != NULL) {
         return apr_psprintf(pool,
                             "UserSyncEnsureHeaders takes away what clients "
                             "send as X-User-Id, X-User-Email and "
                             "X-Usersync-Outcome: an expression cannot read "
                             "it: %s",
-                            found->circular);
+                            circular);
     }
     return conf->gate && main_conf->cache == NULL
                ? us_cache_check_default(pool)

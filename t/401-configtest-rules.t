@@ -164,6 +164,127 @@ subtest 'vhosts from one and the same lines' => sub {
     unlike $said, qr/b\.example/, 'only the vhost that asks';
 };
 
+# ---- the gate
+
+my $GATE = "<Location \"/app\">\nUserSyncEnsure On\n</Location>\n";
+
+subtest 'what a gate needs' => sub {
+    my $none = "UserSyncCache none\n";
+    my $dbd  = lines(database);
+    $check->accepted_ok($dbd . $none . $GATE, 'no project');
+    $check->accepted_ok($dbd . $none . $check->vhost('a.example', $GATE),
+        'none in a vhost');
+    $check->accepted_ok($none . "UserSyncEnsure Off\n", 'no gate, no database');
+    $check->refused_ok($none . $GATE, 'no DBDriver',
+        qr/main server: DBDriver is missing/);
+    $check->refused_ok("DBDriver sqlite3\n$none$GATE", 'another DBDriver',
+        qr/main server: DBDriver is sqlite3: mod_usersync needs pgsql/);
+    my $other = UserSync::Configtest->new(without =>
+        [qw(dbd ssl http2 socache_shmcb status rewrite proxy_http proxy)]);
+    $other->refused_ok($none . $GATE, 'no mod_dbd',
+        qr/mod_dbd is not loaded/, qr/a2enmod dbd/);
+    $other->accepted_ok("UserSyncEnsureOnError Allow\n", 'not needed');
+
+    my $vhost = $check->vhost('shop.example', 'UserSyncEnsure On');
+    my $said = $check->refused_ok($none . $vhost
+        . $check->vhost('fine.example', 'DocumentRoot "/"'),
+        'no DBDriver for a vhost', qr/vhost shop\.example \(.*DBDriver/);
+    unlike $said, qr/main server|fine\.example/, 'and no other server';
+    $check->refused_ok($dbd . $none . $GATE . $check->vhost('shop.example',
+        'DBDriver sqlite3', 'UserSyncTable members'),
+        'a vhost that inherits it, with another database',
+        qr/vhost shop\.example \(.*sqlite3/);
+    $said = $check->refused_ok($none . $GATE . $check->vhost('shop.example',
+        database, 'UserSyncTable members'),
+        'a vhost that inherits it, with the only database',
+        qr/main server: DBDriver is missing/);
+    unlike $said, qr/shop\.example/, 'that has what it needs';
+};
+
+subtest 'where known users are kept' => sub {
+    my $dbd  = lines(database);
+    my @cure = (qr/a2enmod socache_shmcb/, qr/UserSyncCache none/);
+    $check->refused_ok($dbd . $GATE, 'shmcb is not loaded',
+        qr/main server: /, @cure);
+    $check->refused_ok($dbd . $check->vhost('shop.example', $GATE),
+        '... for a vhost', qr/vhost shop\.example \(/, @cure);
+    $check->accepted_ok($dbd . "UserSyncEnsure Off\n", 'no gate, no cache');
+    $check->refused_ok("UserSyncCache dbm\n", 'a provider that is not loaded',
+        qr/^UserSyncCache takes none or .*load mod_socache_dbm/m);
+
+    my $with = UserSync::Configtest->new(
+        modules => [qw(socache_dbm socache_memcache)],
+        without => [qw(ssl http2 status rewrite proxy_http proxy)]);
+    $with->accepted_ok($dbd . $GATE, 'shmcb is loaded');
+    $with->accepted_ok("UserSyncCache $_\n$dbd$GATE", $_)
+        for 'shmcb', 'shmcb:known(512000)', 'dbm', 'dbm:known',
+        'memcache:127.0.0.1:11211', 'none';
+    my %bad = (
+        'shmcb:known(10)'   => qr/: known\(10\): .*8192 bytes/,
+        'shmcb:known(1'     => qr/: known\(1: .*parenthesis/,
+        'memcache'          => qr/memcache: without arguments: /,
+    );
+    $with->refused_ok("UserSyncCache $_\n", $_,
+        qr/^UserSyncCache \w+: /m, $bad{$_}) for sort keys %bad;
+};
+
+# Of a request whose headers of ours are gone.
+my @CIRCULAR = ('%{HTTP:X-User-Id}', '%{http:x_user_id}', '%{req:X.User.Id}',
+    '%{req_novary:X-USER-EMAIL}', 'a%{HTTP:X-Usersync-Outcome}b',
+    '%{tolower:%{HTTP:X-User-Id}}', '%{HTTP:X!User~Id}');
+my @FINE = ('%{HTTP:X-User-Ids}', '%{HTTP:X-User}', '%{HTTP:X-Forwarded-User}',
+    '%{reqenv:X_USER_ID}', '%{note:x-user-id}', 'X-User-Id',
+    '%{reqenv:HTTP}X-User-Id');
+
+subtest 'expressions that read what is taken away' => sub {
+    my $base = lines(database, 'UserSyncCache none', 'UserSyncEnsure On');
+    my $on = "UserSyncEnsureHeaders On\n";
+    for my $directive ('UserSyncEnsureUser', 'UserSyncEnsureEmail') {
+        for my $expr (@CIRCULAR) {
+            my $line = qq{$directive "$expr"\n};
+            $check->refused_ok($base . $on . $line, $line,
+                qr/main server: UserSyncEnsureHeaders takes away/, qr/\Q$expr/);
+        }
+        for my $expr (@FINE) {
+            my $line = qq{$directive "$expr"\n};
+            $check->accepted_ok($base . $on . $line, $line);
+        }
+    }
+    my $id = 'UserSyncEnsureUser "%{HTTP:X-User-Id}"';
+    $check->accepted_ok("$base$id\n", 'headers are Off');
+    $check->accepted_ok($base . $on . "$id\n"
+        . "UserSyncEnsureUser %{REMOTE_USER}\n", 'the last line counts');
+    my @inside = ('<Location "/a">', '<If "true">', $id, '</If>',
+        '</Location>');
+    $check->refused_ok($base . $on . lines(@inside), 'inside of sections',
+        qr/X-User-Id\}/);
+    $check->refused_ok($base . "$id\n<Location \"/a\">\n$on</Location>\n",
+        'On inside of a section', qr/X-User-Id\}/);
+
+    my $vhost = qr/vhost shop\.example \(.*%\{HTTP:X-User-Id\}/;
+    my %refused = (
+        'all in a vhost'       => ['', $on, $id],
+        'On outside of it'     => [$on, '', $id],
+        'the expression outside'         => ["$id\n", $on],
+        'the expression outside, in a section' => [lines(@inside), $on,
+            'UserSyncEnsureUser %{REMOTE_USER}'],
+        'the e-mail is another matter' => ["$id\n", $on,
+            'UserSyncEnsureEmail None'],
+    );
+    for my $name (sort keys %refused) {
+        my ($main, @lines) = @{ $refused{$name} };
+        my $said = $check->refused_ok($base . $main
+            . $check->vhost('shop.example', @lines), $name, $vhost);
+        unlike $said, qr/main server/, 'and the main server is fine';
+    }
+    $check->accepted_ok($base . "$id\n" . $check->vhost('shop.example', $on,
+        'UserSyncEnsureUser %{REMOTE_USER}'), 'another one instead');
+    my $said = $check->refused_ok("$base$on$id\n"
+        . $check->vhost('shop.example', 'UserSyncTable members'),
+        'a fault of the main server', qr/main server: /);
+    unlike $said, qr/shop/, 'is not laid at the door of its vhosts';
+};
+
 # ---- keys
 
 my $KEY = $check->secret;
