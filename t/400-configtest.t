@@ -26,6 +26,9 @@ run_command(qw(openssl genpkey -algorithm ed25519 -out), "$dir/key.pem");
 
 my $DURATION = qr/from 100ms to 60s/;
 my $IDENTIFIER_TOO_LONG = 'x' x 64;
+my $STRING = qr/string expression such as %\{REMOTE_USER\}/;
+my @BAD_STRINGS = ('%{', '%{REMOTE_USER', '%{NO_SUCH_VARIABLE}',
+    '%{nothing:x}', '%{env:x', '%{REMOTE_USER}%{', '%{:x}');
 
 # directive => [what is allowed, the bad values]
 my %BAD = (
@@ -70,6 +73,17 @@ my %BAD = (
     UserSyncMaxConcurrent => [qr/number from 1 to 100000 or .*1% to 100%/, (
         '0', '0%', '101%', '100001', '-1', '1.5', '50 %', '%', '50%%',
         'half', 'Off', '1e3', '99999999999999999999%',
+    )],
+    UserSyncEnsureUser    => [$STRING, @BAD_STRINGS],
+    UserSyncEnsureEmail   => [$STRING, @BAD_STRINGS],
+    UserSyncEnsureOnError => [qr/Deny or Allow/,
+        'On', 'Off', 'None', 'Allowed', 'Deny ', '503', 'Deny,Allow'],
+    # shmcb is not loaded here
+    UserSyncCache => [qr/none or a provider .*load mod_socache_/,
+        'Off', 'shmcb', 'nothing', 'none ', 'SHMCB', '/run/cache'],
+    UserSyncCacheTimeout => [qr/from 1s to 86400s/, (
+        '0', '999ms', '86401', '25h', '1441mi', '5m', '-1s', '5 mi', 'none',
+        '9223372036854775807s',
     )],
 );
 
@@ -141,6 +155,16 @@ subtest 'UserSyncCircuitBreaker refuses' => sub {
     }
 };
 
+subtest 'flags' => sub {
+    for my $directive ('UserSyncEnsure', 'UserSyncEnsureHeaders') {
+        for my $value ('', '""', 'yes', '1', 'None', 'X-User-Id') {
+            $check->refused_ok($check->config($directive => $value),
+                "$directive $value",
+                qr/^\Q$directive\E must be On or Off/m);
+        }
+    }
+};
+
 subtest 'the number of arguments' => sub {
     for my $directive (sort(keys %BAD), 'UserSyncSupabaseKey') {
         for my $value ('', '""', 'a b') {
@@ -180,6 +204,13 @@ subtest 'good values' => sub {
             '"' . 'x' x 63 . '"'],
         UserSyncMaxBodySize => ['256', '1048576', '8192'],
         UserSyncMaxConcurrent => ['1', '100000', '1%', '50%', '100%'],
+        UserSyncEnsureUser => ['%{REMOTE_USER}', '%{reqenv:OIDC_CLAIM_sub}',
+            'a%{HTTP:X-Sub}b', '%{tolower:%{REMOTE_USER}}', 'nobody'],
+        UserSyncEnsureEmail   => ['%{env:MAIL}', 'None', 'none'],
+        UserSyncEnsureOnError => ['Deny', 'allow'],
+        UserSyncEnsureHeaders => ['On', 'off'],
+        UserSyncCache         => ['none', 'None'],
+        UserSyncCacheTimeout  => ['1s', '86400', '24h', '1500ms', '5mi'],
     );
     for my $directive (sort keys %good) {
         for my $value (@{ $good{$directive} }) {
@@ -193,7 +224,7 @@ subtest 'good values' => sub {
         for 'Off', 'off', '1 1s', '5 10s', '5 10', '1000 1h', '3 1500ms';
     for my $time ('100ms', '60s', '1mi') {
         $check->accepted_ok($check->config(
-            map { $_ => $time } grep {/Timeout/} keys %BAD), "each for $time");
+            map { $_ => $time } grep {/Timeout/ && !/Cache/} keys %BAD), "each for $time");
     }
     $check->accepted_ok($check->config . <<'CONF', 'columns');
 UserSyncColumn id '"User Id"'
@@ -223,16 +254,26 @@ my %LINE = (
     UserSyncMaxBodySize       => '8192',
     UserSyncMaxConcurrent     => '50%',
     UserSyncCircuitBreaker    => '5 10s',
+    UserSyncEnsure            => 'On',
+    UserSyncEnsureUser        => '%{REMOTE_USER}',
+    UserSyncEnsureEmail       => 'None',
+    UserSyncEnsureOnError     => 'Deny',
+    UserSyncEnsureHeaders     => 'On',
+    UserSyncCache             => 'none',
+    UserSyncCacheTimeout      => '5mi',
 );
 
 # What is one for all children and vhosts.
-my %SERVER_ONLY
-    = map { $_ => 1 } qw(UserSyncMaxConcurrent UserSyncCircuitBreaker);
+my %SERVER_ONLY = map { $_ => 1 }
+    qw(UserSyncMaxConcurrent UserSyncCircuitBreaker UserSyncCache);
+
+sub in_sections { return $_[0] =~ /^UserSync(?:MaxBodySize|Ensure\w*)$/ }
 
 subtest 'contexts' => sub {
     my @all = map {"$_ $LINE{$_}"} grep { !$SERVER_ONLY{$_} } sort keys %LINE;
-    $check->accepted_ok($check->config . $check->vhost('a.example', @all),
-        'all but two of them in a vhost');
+    my $config = $check->config(UserSyncCache => 'none');
+    $check->accepted_ok($config . $check->vhost('a.example', @all),
+        'all but three of them in a vhost');
     for my $directive (sort keys %SERVER_ONLY) {
         my $line = "$directive $LINE{$directive}";
         $check->refused_ok(
@@ -244,7 +285,7 @@ subtest 'contexts' => sub {
             . "$line\n", "$directive where no route is");
     }
     for my $directive (sort keys %LINE) {
-        next if $directive eq 'UserSyncMaxBodySize';
+        next if in_sections($directive);
         $check->refused_ok($check->config . "<Location \"/x\">\n"
             . "$directive $LINE{$directive}\n</Location>\n",
             "$directive in a Location", qr/^\Q$directive\E not allowed/m);
@@ -252,9 +293,12 @@ subtest 'contexts' => sub {
     for my $section ('Location "/x"', 'LocationMatch "x"', 'Directory "/x"',
         'Files "x"', 'If "true"') {
         my ($end) = $section =~ /^(\w+)/;
-        $check->accepted_ok($check->config
-            . "<$section>\nUserSyncMaxBodySize 8192\n</$end>\n",
-            "UserSyncMaxBodySize in <$section>");
+        my @inside = map {"$_ $LINE{$_}"} grep { in_sections($_) } sort
+            keys %LINE;
+        is scalar @inside, 6, 'six may stand in a section';
+        $check->accepted_ok(
+            join("\n", $config . "<$section>", @inside, "</$end>\n"),
+            "all six in <$section>");
     }
 };
 
