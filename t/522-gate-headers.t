@@ -145,6 +145,7 @@ subtest 'a client cannot make the proxy drop them' => sub {
     my $id = new_id();
     for my $value ('X-User-Id', 'close, X-User-Id, x-user-email',
         'x_user_id', 'X-Usersync-Outcome,X-Other',
+        'close;X-User-Id; x-user-email', "close X-Other\tX-User-Id;",
         ['X-Other', 'X-User-Id', 'X-User-Email']) {
         visit_ok visit($httpd, '/app', $id, Connection => $value,
             'X-Mail' => 'ada@example.com', 'X-Other' => 'mine'), $id;
