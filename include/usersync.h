@@ -106,6 +106,7 @@ typedef struct us_call {
     const char *cause;          /* for the log: what happened and what to do */
     us_health health;           /* of Supabase, as its answer tells */
     int email_stale; /* the row exists, its e-mail could not follow */
+    int store_late;  /* PostgreSQL was there but did not answer in time */
     apr_interval_time_t upstream_time; /* usec, -1: not called */
     apr_interval_time_t store_time;    /* usec, -1: not called */
 } us_call;

@@ -22,6 +22,7 @@ struct us_store {
     const apr_array_header_t *columns;
     int has_email; /* then it is the second column */
     us_pg_statement look_up;
+    us_pg_statement find; /* the same whatever the e-mail is */
     us_pg_statement update;
     us_pg_statement insert;
     us_pg_statement insert_snapshot; /* id and e-mail, the others' defaults */
@@ -105,11 +106,12 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
                          store->table, email, id),
             2);
     }
-    else {
-        store->look_up = us_pg_prepared(
-            apr_psprintf(pool, "SELECT true FROM %s WHERE %s = $1",
-                         store->table, id),
-            1);
+    store->find = us_pg_prepared(
+        apr_psprintf(pool, "SELECT true FROM %s WHERE %s = $1", store->table,
+                     id),
+        1);
+    if (!store->has_email) {
+        store->look_up = store->find;
     }
     store->insert = insert_statement(pool, store, store->columns->nelts,
                                      "VALUES (", ")");
@@ -182,11 +184,21 @@ static int may_be_the_table(const us_pg_result *error)
            || us_pg_is_class(error, "23502");
 }
 
+/* Did PostgreSQL end the statement because it took too long?  57014:
+ * statement_timeout, or an administrator; 55P03: lock_timeout. */
+static int was_cancelled(const us_pg_result *error)
+{
+    return us_pg_is_class(error, "57014") || us_pg_is_class(error, "55P03");
+}
+
 /* What the administrator reads when a statement did not succeed. */
 static const char *failure_text(visit *v, us_pg_status status,
                                 const us_pg_result *error)
 {
     apr_pool_t *pool = v->call->pool;
+
+    v->call->store_late |= status == US_PG_TIMEOUT
+                           || (status == US_PG_ERROR && was_cancelled(error));
 
     switch (status) {
     case US_PG_TIMEOUT:
@@ -293,7 +305,9 @@ static us_outcome look_up(visit *v, row_state *state)
 
     fill_params(v, params);
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
-                        &v->store->look_up, params, &result);
+                        v->identity->snapshot ? &v->store->find
+                                              : &v->store->look_up,
+                        params, &result);
     if (status != US_PG_OK) {
         us_outcome outcome = failed(v, status, &result);
 
@@ -358,13 +372,38 @@ static us_outcome insert(visit *v, const us_pg_statement *statement,
 }
 
 /*
+ * Insert the row.  Two requests of one new user that meet in another unique
+ * index, older than the id's, are no conflict: *done is 0 then, as when
+ * somebody else was faster.
+ */
+static us_outcome create(visit *v, int *done)
+{
+    row_state state = ROW_MISSING;
+    const char *cause;
+    us_outcome outcome = insert(
+        v,
+        v->identity->snapshot ? &v->store->insert_snapshot : &v->store->insert,
+        done);
+
+    if (outcome != US_ROW_CONFLICT) {
+        return outcome;
+    }
+    cause = v->call->cause;
+    if (look_up(v, &state) == US_OK && state != ROW_MISSING) {
+        v->call->cause = NULL;
+        return US_OK;
+    }
+    v->call->cause = cause;
+    return US_ROW_CONFLICT;
+}
+
+/*
  * Look, then write what is missing.  A write that changes nothing means that
  * somebody else was faster, so look again; when it still does so, a trigger
  * or a policy of the table suppresses it.
  */
 static us_outcome check_and_create(visit *v)
 {
-    int snapshot = v->identity->snapshot;
     us_outcome outcome = US_OK;
     row_state state = ROW_MISSING;
     int done = 0;
@@ -372,17 +411,14 @@ static us_outcome check_and_create(visit *v)
 
     for (round = 0; round < ROUNDS && !done; round++) {
         outcome = look_up(v, &state);
-        if (outcome != US_OK || state == ROW_SAME
-            || (state == ROW_OTHER_EMAIL && snapshot)) {
+        if (outcome != US_OK || state == ROW_SAME) {
             return outcome;
         }
         if (state == ROW_OTHER_EMAIL) {
             follow_email(v, &done);
         }
         else {
-            outcome = insert(
-                v, snapshot ? &v->store->insert_snapshot : &v->store->insert,
-                &done);
+            outcome = create(v, &done);
             if (outcome != US_OK) {
                 return outcome;
             }
@@ -482,5 +518,7 @@ us_outcome us_store_ensure_user(us_store *store, us_call *call,
         us_pg_return(v.conn);
     }
     call->store_time = us_clock_now() - start;
+    call->store_late |= outcome == US_STORE_UNAVAILABLE
+                        && call->store_time >= store->timeout;
     return outcome;
 }
