@@ -366,8 +366,11 @@ static void register_hooks(apr_pool_t *pool)
     static const char *const mappers[]
         = {"mod_rewrite.c", "mod_alias.c", "mod_proxy.c", NULL};
     static const char *const handlers[] = {"mod_proxy.c", NULL};
-    /* who would make subrequests, or send the request elsewhere */
-    static const char *const fixers[] = {"mod_rewrite.c", "mod_dir.c", NULL};
+    /* who may say there only who the user is: SSLUserName, SetEnv, Session */
+    static const char *const tellers[]
+        = {"mod_ssl.c", "mod_env.c", "mod_session.c", NULL};
+    /* who sends the request elsewhere */
+    static const char *const movers[] = {"mod_dir.c", NULL};
 
     (void)pool;
     us_pg_register_hooks();
@@ -384,7 +387,7 @@ static void register_hooks(apr_pool_t *pool)
                               APR_HOOK_REALLY_FIRST);
     ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
-    ap_hook_fixups(fixups, NULL, fixers, APR_HOOK_FIRST);
+    ap_hook_fixups(fixups, tellers, movers, APR_HOOK_MIDDLE);
     /* before mod_proxy: under ProxyPass / it would pass the password on */
     ap_hook_handler(handle, NULL, handlers, APR_HOOK_FIRST);
 }

@@ -108,6 +108,16 @@ static const char *check_database(apr_pool_t *pool, const us_conftree *found)
     return NULL;
 }
 
+/* Trailers that are merged into the headers come when ours have been taken
+ * away and set, and before CGI variables are made of them. */
+static int merges_trailers(const server_rec *s)
+{
+    const core_server_config *core
+        = ap_get_core_module_config(s->module_config);
+
+    return core->merge_trailers == AP_MERGE_TRAILERS_ENABLE;
+}
+
 /* The gate's partners, but for the database. */
 static const char *check_gate(apr_pool_t *pool, const us_server_conf *conf,
                               const us_server_conf *main_conf,
@@ -175,12 +185,16 @@ static int check_server(apr_pool_t *ptemp, server_rec *s,
     int uses_store;
     const char *wrong = NULL;
 
-    if (!own_lines && found.route == NULL && found.unknown == NULL) {
+    if (conf->headers && merges_trailers(s)) {
+        wrong = "MergeTrailers On would let clients send X-User-Id behind a "
+                "body: UserSyncEnsureHeaders needs MergeTrailers Off";
+    }
+    else if (!own_lines && found.route == NULL && found.unknown == NULL) {
         return 1; /* this server never asked for us */
     }
     uses_store = found.route != NULL || (own_lines && conf->gate);
     /* Lines that only lend values to vhosts need no project of their own. */
-    if (found.route != NULL || found.unknown != NULL) {
+    if (wrong == NULL && (found.route != NULL || found.unknown != NULL)) {
         wrong = check_project(ptemp, conf, &found);
     }
     if (wrong == NULL) {

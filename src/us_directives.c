@@ -300,22 +300,35 @@ static const char *set_breaker(cmd_parms *cmd, void *dir, const char *failures,
 
 /* --- the gate --- */
 
+/* AllowOverrideList would let these into .htaccess, which is read when there
+ * are threads, and too late for what the server has to prepare. */
+static const char *not_in_htaccess(cmd_parms *cmd)
+{
+    return ap_check_cmd_context(cmd, NOT_IN_HTACCESS);
+}
+
 static const char *set_ensure(cmd_parms *cmd, void *dir, int on)
 {
+    const char *wrong = not_in_htaccess(cmd);
     us_dir_conf *conf = dir;
 
-    conf->ensure = on;
-    own_conf(cmd)->gate |= on;
-    return NULL;
+    if (wrong == NULL) {
+        conf->ensure = on;
+        own_conf(cmd)->gate |= on;
+    }
+    return wrong;
 }
 
 static const char *set_ensure_headers(cmd_parms *cmd, void *dir, int on)
 {
+    const char *wrong = not_in_htaccess(cmd);
     us_dir_conf *conf = dir;
 
-    conf->ensure_headers = on;
-    own_conf(cmd)->headers |= on;
-    return NULL;
+    if (wrong == NULL) {
+        conf->ensure_headers = on;
+        own_conf(cmd)->headers |= on;
+    }
+    return wrong;
 }
 
 /*
@@ -325,11 +338,15 @@ static const char *set_ensure_headers(cmd_parms *cmd, void *dir, int on)
 static const char *parse_expr(cmd_parms *cmd, const char *arg,
                               const ap_expr_info_t **expr)
 {
-    const char *wrong = NULL;
-    const ap_expr_info_t *parsed = ap_expr_parse_cmd(
+    const char *wrong = not_in_htaccess(cmd);
+    const ap_expr_info_t *parsed;
+
+    if (wrong != NULL) {
+        return wrong;
+    }
+    parsed = ap_expr_parse_cmd(
         cmd, arg, AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY, &wrong,
         NULL);
-
     if (wrong != NULL) {
         return apr_psprintf(cmd->pool,
                             "%s takes a string expression such as "
@@ -353,7 +370,8 @@ static const char *set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
     us_dir_conf *conf = dir;
     const ap_expr_info_t *expr = NULL;
     int none = strcasecmp(arg, "None") == 0;
-    const char *wrong = none ? NULL : parse_expr(cmd, arg, &expr);
+    const char *wrong
+        = none ? not_in_htaccess(cmd) : parse_expr(cmd, arg, &expr);
 
     if (wrong == NULL) {
         own_conf(cmd);
@@ -365,9 +383,13 @@ static const char *set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
 
 static const char *set_on_error(cmd_parms *cmd, void *dir, const char *arg)
 {
+    const char *wrong = not_in_htaccess(cmd);
     us_dir_conf *conf = dir;
     int allow = strcasecmp(arg, "Allow") == 0;
 
+    if (wrong != NULL) {
+        return wrong;
+    }
     if (!allow && strcasecmp(arg, "Deny") != 0) {
         return apr_psprintf(cmd->pool, "%s takes Deny or Allow, not \"%s\"",
                             cmd->cmd->name, arg);

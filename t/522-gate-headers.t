@@ -158,8 +158,8 @@ subtest 'a client cannot make the proxy drop them' => sub {
 };
 
 subtest 'a trailer is none of them' => sub {
-    my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies
-        . "MergeTrailers On\n")->start;
+    my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies)
+        ->start;
     my $id = new_id();
     my %header = as_user($id);
     for my $path ('/app', '/public') {
@@ -172,6 +172,13 @@ subtest 'a trailer is none of them' => sub {
         ok $connection->response(20)->{status}, "$path: answered";
         $connection->close;
         is_deeply [grep {/spoofed/} @{ told() }], [], 'nothing spoofed';
+    }
+    # the server that would make headers of them does not start
+    for my $merge (["MergeTrailers On\n", ''], ['', 'MergeTrailers On']) {
+        my ($status, $said) = gate_server('app', guarded('/app', @HEADERS)
+            . $merge->[0], vhosts => { inheriting => $merge->[1] })->configtest;
+        is $status, 1, 'MergeTrailers is refused';
+        like $said, qr/needs MergeTrailers Off/, 'with the reason';
     }
 };
 
