@@ -18,11 +18,19 @@ typedef struct us_flight {
     const void *table;
     const char *id;
     us_outcome outcome;
+    apr_time_t since;          /* leader */
+    int followers;             /* leader: how many */
     int done;                  /* follower: outcome is set */
     pthread_cond_t changed;    /* follower */
     struct us_flight *next;    /* leaders, or followers of one leader */
     struct us_flight *waiting; /* leader: who waits */
 } us_flight;
+
+/* Who comes when this many wait already does so for no longer than this from
+ * when the leader began: somebody who opens very many connections must not
+ * take all threads while PostgreSQL hangs. */
+#define US_FLIGHT_FOLLOWERS 8
+#define US_FLIGHT_CROWD_TIME apr_time_from_msec(500)
 
 /*
  * Look after the user of this id in this table, or wait for a thread that

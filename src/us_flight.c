@@ -1,5 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include "us_clock.h"
 #include "us_flight.h"
 
 #include <string.h>
@@ -34,22 +35,29 @@ static void unlink_from(us_flight **list, const us_flight *flight)
 static us_outcome follow(us_flight *leader, us_flight *flight,
                          apr_time_t deadline)
 {
-    struct timespec until = {.tv_sec = (time_t)apr_time_sec(deadline),
-                             .tv_nsec = (long)apr_time_usec(deadline) * 1000};
+    apr_time_t crowd_end = leader->since + US_FLIGHT_CROWD_TIME;
+    struct timespec until;
     pthread_condattr_t attributes;
     int late = 0;
 
+    if (leader->followers >= US_FLIGHT_FOLLOWERS && crowd_end < deadline) {
+        deadline = crowd_end;
+    }
+    until.tv_sec = (time_t)apr_time_sec(deadline);
+    until.tv_nsec = (long)apr_time_usec(deadline) * 1000;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&flight->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     flight->next = leader->waiting;
     leader->waiting = flight;
+    leader->followers++;
     while (!flight->done && !late) {
         late = pthread_cond_timedwait(&flight->changed, &mutex, &until) != 0;
     }
     if (!flight->done) {
         unlink_from(&leader->waiting, flight);
+        leader->followers--;
     }
     pthread_cond_destroy(&flight->changed);
     return flight->outcome;
@@ -70,6 +78,7 @@ int us_flight_begin(us_flight *flight, const void *table, const char *id,
         *outcome = follow(leader, flight, deadline);
     }
     else {
+        flight->since = us_clock_now();
         flight->next = leaders;
         leaders = flight;
     }

@@ -10,6 +10,7 @@
 #include "us_values.h"
 
 #include <http_core.h>
+#include <http_protocol.h>
 #include <http_request.h>
 
 #include <apr_atomic.h>
@@ -26,15 +27,16 @@
 /* Longest e-mail that is believed (RFC 5321, section 4.5.3.1: 64 + 1 + 255). */
 #define EMAIL_MAX 320
 
-/* After so many looks in a row that took all of their time the database
- * counts as hung: one may be a lock on a row of one user's. */
+/* After so many looks in a row that got no answer in time, of one user and
+ * another, the database counts as hung. */
 #define LATE_MAX 3
 
 struct us_gate {
     server_rec *server;
     us_store *store;
     us_cache *cache;
-    volatile apr_uint32_t late;    /* looks in a row */
+    volatile apr_uint32_t late;      /* looks in a row */
+    volatile apr_uint32_t late_last; /* a hash of the last one's user */
     volatile apr_uint32_t probing; /* somebody tries whether it still hangs */
     volatile apr_uint32_t let_through; /* since the store failed, unsynced */
 };
@@ -135,17 +137,16 @@ static void add_pass(const request_rec *r, const us_gate *gate, const char *id,
 }
 
 /*
- * Does r serve an ErrorDocument, or something within one?  Then r->user may
- * be a name that nobody has proved: httpd keeps the one it has refused.
+ * Has httpd taken r->user from the request around this one, without any
+ * authentication of its own?  It does so where the same sections apply
+ * (ap_process_request_internal), be the other request one that was refused:
+ * in an ErrorDocument r->user may be a name that nobody has proved.
  */
-static int is_error_document(const request_rec *r)
+static int has_inherited_user(const request_rec *r)
 {
-    for (; r != NULL; r = r->prev != NULL ? r->prev : r->main) {
-        if (r->prev != NULL && ap_is_HTTP_ERROR(r->prev->status)) {
-            return 1;
-        }
-    }
-    return 0;
+    return (r->prev != NULL && r->prev->per_dir_config == r->per_dir_config)
+           || (r->main != NULL
+               && r->main->per_dir_config == r->per_dir_config);
 }
 
 /* Did this request need a user to get here? */
@@ -188,7 +189,7 @@ static us_outcome find_user(request_rec *r, us_call *call,
         return US_NOT_CONFIGURED;
     }
     if (user == NULL || *user == '\0') {
-        if (is_error_document(r) || !authentication_was_required(r)) {
+        if (has_inherited_user(r) || !authentication_was_required(r)) {
             return US_OK;
         }
         call->cause = "UserSyncEnsureUser is empty though authentication was "
@@ -213,6 +214,13 @@ static us_outcome find_user(request_rec *r, us_call *call,
     return US_OK;
 }
 
+static int is_printable_ascii(const char *s)
+{
+    for (; *s >= ' ' && *s < 0x7F; s++) {
+    }
+    return *s == '\0';
+}
+
 static int has_control(const char *s)
 {
     for (; *s != '\0' && !apr_iscntrl(*s); s++) {
@@ -232,47 +240,67 @@ static void find_email(request_rec *r, const us_call *call,
     if (email == NULL || *email == '\0' || wrong != NULL) {
         return;
     }
-    if (strlen(email) <= EMAIL_MAX && !has_control(email)) {
-        identity->values[1].json = us_json_quote_checked(call->pool, email);
+    if (strlen(email) <= EMAIL_MAX
+        && (is_printable_ascii(email)
+            || (!has_control(email)
+                && us_json_quote_checked(call->pool, email) != NULL))) {
+        identity->values[1].text = email;
     }
-    if (identity->values[1].json == NULL) {
+    else {
         us_trace(&call->log, APLOG_DEBUG,
                  "[%s] UserSyncEnsureEmail is too long or no text: not used",
                  call->log.request_id);
-        return;
     }
-    identity->values[1].text = email;
 }
 
 /* --- his row --- */
 
 /*
- * Look for the row and make it.  A database that hangs would take a thread for
- * all of UserSyncStoreTimeout with each new user, and in the end all threads:
- * once that is known, one request of a child at a time finds out whether it
- * still does.
+ * A database that hangs would take a thread for all of UserSyncStoreTimeout
+ * with each new user, and in the end all threads.
  */
+static int is_hung(us_gate *gate)
+{
+    return apr_atomic_read32(&gate->late) >= LATE_MAX;
+}
+
+/* Take note of how a look ended.  One user whose row is locked says nothing
+ * of the database, however often he comes. */
+static void judge_look(us_gate *gate, const us_call *call, const char *id,
+                       us_outcome outcome)
+{
+    apr_uint32_t hash = 2166136261U; /* FNV-1a */
+
+    if (outcome != US_STORE_UNAVAILABLE) {
+        apr_atomic_set32(&gate->late, 0);
+    }
+    else if (call->store_late) {
+        for (; *id != '\0'; id++) {
+            hash = (hash ^ (unsigned char)*id) * 16777619U;
+        }
+        if (apr_atomic_xchg32(&gate->late_last, hash) != hash) {
+            apr_atomic_inc32(&gate->late);
+        }
+    }
+}
+
+/* Look for the row and make it.  Once the database is known to hang one
+ * request of a child at a time finds out whether it still does. */
 static us_outcome look(us_gate *gate, us_call *call,
                        const us_identity *identity)
 {
-    int hung = apr_atomic_read32(&gate->late) >= LATE_MAX;
+    int probe = is_hung(gate);
     us_outcome outcome;
 
-    if (hung && apr_atomic_cas32(&gate->probing, 1, 0) != 0) {
+    if (probe && apr_atomic_cas32(&gate->probing, 1, 0) != 0) {
         call->cause = "PostgreSQL did not answer several times within "
                       "UserSyncStoreTimeout: one request at a time finds out "
                       "whether it does again";
         return US_STORE_UNAVAILABLE;
     }
     outcome = us_store_ensure_user(gate->store, call, identity);
-    if (outcome == US_STORE_UNAVAILABLE
-        && call->store_time >= us_store_timeout(gate->store)) {
-        apr_atomic_inc32(&gate->late);
-    }
-    else {
-        apr_atomic_set32(&gate->late, 0);
-    }
-    if (hung) {
+    judge_look(gate, call, identity->id, outcome);
+    if (probe) {
         apr_atomic_set32(&gate->probing, 0);
     }
     if (outcome == US_OK) {
@@ -286,11 +314,12 @@ static us_outcome visit_store(us_gate *gate, us_call *call,
                               const us_identity *identity)
 {
     apr_time_t start = us_clock_now();
+    apr_time_t patience = is_hung(gate) ? 0 : us_store_timeout(gate->store);
     us_flight flight;
     us_outcome outcome;
 
-    if (us_flight_begin(&flight, gate->store, identity->id,
-                        start + us_store_timeout(gate->store), &outcome)) {
+    if (us_flight_begin(&flight, gate->store, identity->id, start + patience,
+                        &outcome)) {
         outcome = look(gate, call, identity);
         us_flight_end(&flight, outcome);
     }
@@ -307,13 +336,26 @@ static us_outcome visit_store(us_gate *gate, us_call *call,
     return outcome;
 }
 
-static us_outcome ensure_row(request_rec *r, us_gate *gate, us_call *call,
-                             const us_identity *identity)
+/* Random bytes only for those who want to read them, and once. */
+static void name_request(request_rec *r, us_call *call)
 {
+    if (*call->log.request_id == '\0') {
+        call->log.request_id = us_response_request_id(r);
+    }
+}
+
+static us_outcome ensure_row(request_rec *r, us_gate *gate, us_call *call,
+                             us_identity *identity)
+{
+    us_value *email = &identity->values[1];
+
     us_outcome outcome = US_OK;
 
     if (!us_cache_has(gate->cache, call->pool, identity->id)) {
-        call->log.request_id = us_response_request_id(r);
+        name_request(r, call);
+        if (email->text != NULL) { /* for a column of type json */
+            email->json = us_json_quote(call->pool, email->text);
+        }
         outcome = visit_store(gate, call, identity);
     }
     add_pass(r, gate, identity->id, outcome);
@@ -342,21 +384,22 @@ static int let_through(request_rec *r, const us_dir_conf *conf,
 
 /*
  * Answer here and now: were it left to a handler, another one might come
- * first.  httpd has not put its output filters in place yet (mod_headers,
- * whose CORS lines belong to errors, too).
+ * first.  httpd has put no output filters in place yet; those of its own
+ * error answers are the right ones: mod_headers' "always" (CORS), but not
+ * what is meant for the application's answers.
  */
 static int refuse(request_rec *r, us_call *call, us_outcome outcome,
                   const us_identity *identity)
 {
     int rv;
 
-    call->log.request_id = us_response_request_id(r);
+    name_request(r, call);
     if (r->main != NULL) {
         us_response_note(r, call, outcome, identity);
         us_response_log(r, call, outcome, identity);
         return us_response_status(outcome);
     }
-    ap_run_insert_filter(r);
+    ap_run_insert_error_filter(r);
     rv = us_response_send(r, call, outcome, identity);
     return rv == OK ? DONE : rv;
 }
@@ -367,9 +410,10 @@ static void begin_call(request_rec *r, us_call *call)
     call->pool = r->pool;
     call->name = NAME;
     call->log.r = r;
-    /* random bytes only for those who want to read them */
-    call->log.request_id
-        = APLOG_R_IS_LEVEL(r, APLOG_DEBUG) ? us_response_request_id(r) : "-";
+    call->log.request_id = "";
+    if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG)) {
+        name_request(r, call);
+    }
     call->upstream_time = -1;
     call->store_time = -1;
 }
@@ -398,7 +442,9 @@ int us_gate_check(request_rec *r, us_gate *gate)
     if (outcome == US_OK) {
         earlier = find_pass(r, gate, identity.id);
     }
-    if (earlier == NULL && is_error_document(r)) {
+    if (earlier == NULL && has_inherited_user(r)) {
+        /* the other request was refused before it got here, or looks ahead
+         * and has yet to come */
         return DECLINED;
     }
     if (gate == NULL) {

@@ -160,6 +160,47 @@ subtest 'a token is older than the row' => sub {
     is row_of($id, $DB)->{email}, 'new@example.com', 'the row\'s stays';
 };
 
+subtest 'an e-mail that the database cannot hold' => sub {
+    my $db = encoded_db('usersync_latin1', 'LATIN1');
+    my $httpd = gate_server($db, "UserSyncCache none\n" . guarded('/app',
+        $ENSURE, 'UserSyncEnsureEmail "%{HTTP:X-Mail}"'))->start;
+    my $id = new_id();
+    visit_ok visit($httpd, '/app/file', $id, 'X-Mail' => 'a@example.com'),
+        $id, 'a user';
+    visit_ok visit($httpd, '/app/file', $id,
+        'X-Mail' => "\xe4\xbd\xa0\@example.com"), $id,
+        'his row is found whatever his address is now';
+};
+
+subtest 'who it is, said late' => sub {
+    my $id = new_id();
+    my $httpd = gate_server($DB, guarded('/app', $ENSURE, "SetEnv UID $id",
+        'UserSyncEnsureUser "%{reqenv:UID}"',
+        'RequestHeader set X-Id "%{USERSYNC_USER_ID}e"',
+        'Header set Echo "expr=%{HTTP:X-Id}"'))->start;
+    my $response = visit($httpd, '/app/file', 'ada');
+    visit_ok $response, $id, 'SetEnv of the same section';
+    is $response->{headers}{echo}, $id, 'and mod_headers hears of it';
+};
+
+subtest 'not in .htaccess' => sub {
+    my $httpd = gate_server($DB, guarded('/app') . <<'CONF')->start;
+<Directory "@DIR@/htdocs/app">
+    AllowOverride All
+    AllowOverrideList UserSyncEnsure UserSyncEnsureHeaders UserSyncEnsureUser \
+        UserSyncEnsureEmail UserSyncEnsureOnError
+</Directory>
+CONF
+    my $file = $httpd->dir . '/htdocs/app/.htaccess';
+    for my $line ('Ensure On', 'EnsureHeaders On', 'EnsureUser %{REMOTE_USER}',
+        'EnsureEmail None', 'EnsureOnError Allow') {
+        spew($file, "UserSync$line\n");
+        is visit($httpd, '/app/file', new_id())->{status}, 500, $line;
+    }
+    $httpd->expect_log(qr/UserSyncEnsure\w* (?:cannot occur|not allowed)/);
+    unlink $file;
+};
+
 subtest 'where it stands' => sub {
     my $httpd = gate_server($DB, guarded('/') . <<"CONF")->start;
 <Directory "\@DIR\@/htdocs/app">

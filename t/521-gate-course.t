@@ -130,10 +130,60 @@ CONF
     $httpd->allow_log(qr/AH01631/);
 };
 
+subtest 'an error document that is a visit' => sub {
+    my $app = UserSync::App->start;
+    my $httpd = gate_server($DB, guarded('/app', $ENSURE,
+        'UserSyncEnsureHeaders On') . <<"CONF")->start;
+ProxyPass "/app" "${\ $app->url }/app"
+ErrorDocument 404 /app/missing
+ErrorDocument 400 /app/bad
+CONF
+    # what fails before it gets to the gate is authenticated on the way to
+    # the document: the application must not be asked without a row
+    for my $path ('/x%2Fy', '/app/x%2Fy', '/nothing', '/app/%00') {
+        my $id = new_id();
+        $app->forget;
+        visit($httpd, $path, $id);
+        my ($request) = $app->requests;
+        is_deeply [has_row($id), $request->{headers}{'x-user-id'}], [1, $id],
+            "$path, then $request->{path}";
+    }
+    $httpd->allow_log(qr/AH00026|AH10508/);
+};
+
+subtest 'a document for a status that is no error' => sub {
+    my $victim = new_id();
+    my $httpd = gate_server($DB, <<"CONF",
+<Location "/app">
+    AuthType form
+    AuthName app
+    AuthFormProvider file
+    AuthUserFile "\@DIR\@/passwords"
+    AuthFormLoginRequiredLocation "/open"
+    Session On
+    SessionCookieName session path=/
+    Require valid-user
+    $ENSURE
+    ErrorDocument 302 /app/file
+</Location>
+CONF
+        modules => [qw(auth_form session session_cookie request)])->start;
+    spew($httpd->dir . '/passwords',
+        "$victim:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
+    for my $password ('wrong', 'secret') {
+        get($httpd->url('/app/file'),
+            Cookie => "session=app-user=$victim&app-pw=$password");
+        is has_row($victim), $password eq 'secret' ? 1 : 0,
+            "a session with the $password password";
+    }
+    $httpd->allow_log(qr/AH01807|AH01617|AH01618|mod_auth_form|auth_form:/);
+};
+
 subtest 'a refusal comes before every handler' => sub {
     my $app = UserSync::App->start;
     my $httpd = gate_server($DB, guarded('/app', $ENSURE,
-        'Header always set Access-Control-Allow-Origin "https://a.example"')
+        'Header always set Access-Control-Allow-Origin "https://a.example"',
+        'Header set Cache-Control "public, max-age=3600"')
         . guarded('/proxied', $ENSURE) . <<"CONF")->start;
 ErrorDocument 403 "the administrator's own"
 ProxyPass "/proxied" "${\ $app->url }/"

@@ -70,6 +70,32 @@ subtest 'the others wait no longer than they may' => sub {
     visit_ok visit($httpd, '/app/file', $id), $id, 'afterwards he does';
 };
 
+# PostgreSQL looks into the older index first, and not into the one that "ON
+# CONFLICT" names: that is no conflict with another user.
+subtest 'an older unique index than that of the id' => sub {
+    my $db = scratch_db('usersync_unique', 'DROP TABLE users CASCADE',
+        'CREATE TABLE users (email text UNIQUE)',
+        'ALTER TABLE users ADD COLUMN id uuid UNIQUE NOT NULL',
+        'GRANT SELECT, INSERT, UPDATE ON users TO "www-data"');
+    my $httpd = gate_server($db, guarded('/app', $ENSURE,
+        'UserSyncEnsureEmail "%{HTTP:X-Mail}"'), children => 6)->start;
+    my %kind;
+    for (1 .. 60) {
+        my $id = new_id();
+        $kind{ $_->{status} . ($_->{json}{code} || '') }++
+            for UserSync::HTTP->at_once(60, map {
+                ['GET', $httpd->url('/app/file'), undef, as_user($id),
+                    'X-Mail' => "$id\@example.com"] } 1 .. 6);
+    }
+    is_deeply \%kind, { 200 => 360 }, 'all pass';
+    is rows_in($db, 'users'), 60, 'sixty users';
+    my $id = new_id();
+    my ($email) = postgres->value($db => 'SELECT min(email) FROM users');
+    problem_ok visit($httpd, '/app/file', $id, 'X-Mail' => $email), 409,
+        'user_row_conflict', 'while a real one is told';
+    $httpd->expect_log(qr/user_row_conflict/);
+};
+
 # With tokens as Supabase signs them, verified by mod_oauth2. The application
 # inserts a child row for each request: its foreign key holds.
 subtest 'five hundred new users with six requests each' => sub {

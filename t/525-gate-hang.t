@@ -12,19 +12,25 @@ use UserSync::Test;
 plan(skip_all => 'each child of prefork has one thread, and finds out alone')
     if mpm eq 'prefork';
 
-use constant TIMEOUT => 2;    # UserSyncStoreTimeout
+# UserSyncStoreTimeout, its default: PostgreSQL's own limits for the role
+# (sql/grants.sql) end a statement before.
+use constant TIMEOUT => 3;
 use constant THREADS => 16;
 
 my $db = scratch_db('usersync_hang');
-my $httpd = gate_server($db, 'UserSyncStoreTimeout ' . TIMEOUT . "s\n"
-    . guarded('/app', 'UserSyncEnsure On'), children => 1,
-    threads => THREADS)->start;
+my $httpd = gate_server($db, guarded('/app', 'UserSyncEnsure On'),
+    children => 1, threads => THREADS)->start;
 my $known = new_id();
 visit_ok visit($httpd, '/app/file', $known), $known, 'a user passes';
 
 my $lock = postgres->connect($db);
 $lock->begin_work;
 $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+
+sub refused {
+    return scalar(() = slurp($httpd->access_log)
+        =~ /outcome=store_unavailable/g);
+}
 
 # the first ones wait, and wait in vain
 my @first = UserSync::HTTP->at_once(60, map {
@@ -39,7 +45,7 @@ my $load = UserSync::Load->start(clients => 2 * THREADS, rate => 200,
         my $id = sprintf '%08x-0000-4000-8000-%012x', 7, $_[0];
         return ([GET => $httpd->url('/app/file'), undef, as_user($id)], $id);
     });
-wait_until { waiting_in($db) } 20, 'one that finds out';
+wait_until { waiting_in($db) && refused() > 100 } 30, 'one that finds out';
 for my $round (1 .. 5) {
     my @visits = (visit($httpd, '/app/file', $known), visit($httpd, '/open'));
     is_deeply [map { $_->{status} } @visits], [200, 200],
@@ -52,10 +58,27 @@ wait_until { waiting_in($db) <= 1 } 20, 'one connection to wait at the most';
 my $seen = $load->stop;
 is_deeply [keys %{ $seen->{by} }], ['503 store_unavailable'],
     'new users are refused' or diag explain $seen->{by};
-my @waited = grep { $_->{ended} - $_->{opened} > TIMEOUT - 0.5 }
+my @waited = grep { $_->{ended} - $_->{opened} > 1.5 }
     @{ $seen->{replies} };
 cmp_ok scalar @waited, '<', @{ $seen->{replies} } / 4, sprintf
     '%d of %d have waited', scalar @waited, scalar @{ $seen->{replies} };
+
+# nor does one who opens very many connections take more than a thread
+my $many = new_id();
+my $crowd = UserSync::Load->start(clients => 2 * THREADS, rate => 200,
+    request => sub {
+        return ([GET => $httpd->url('/app/file'), undef, as_user($many)],
+            $many);
+    });
+my $before = refused();
+wait_until { waiting_in($db) && refused() > $before + 100 } 30,
+    'one that finds out';
+for my $round (1 .. 3) {
+    my ($slowest) = sort { $b <=> $a } map { $_->{elapsed} }
+        visit($httpd, '/app/file', $known), visit($httpd, '/open');
+    cmp_ok $slowest, '<', slack(), sprintf 'at once: %.3f s', $slowest;
+}
+$crowd->stop;
 $httpd->expect_log(qr/usersync-gate: store_unavailable/);
 
 $lock->rollback;
@@ -68,5 +91,42 @@ my @all = UserSync::HTTP->at_once(60, map {
 } 1 .. 12);
 is join(' ', map { $_->{status} } @all), join(' ', (200) x 12),
     'all pass again';
+
+# ---- one row that is locked is not a database that hangs
+
+sub locked_row {
+    my ($id) = @_;
+    my $other = postgres->connect($db);
+    $other->begin_work;
+    $other->do('INSERT INTO users (id) VALUES (?)', undef, $id);
+    return $other;
+}
+
+my $alone = new_id();
+my $other = locked_row($alone);
+my $job = UserSync::Background->start(sub {
+    join ' ', map { visit($httpd, '/app/file', $alone)->{status} } 1 .. 4;
+});
+wait_until { waiting_in($db) } 20, 'him to wait for his row';
+my %status;
+until ($job->is_done) {
+    $status{ visit($httpd, '/app/file', new_id())->{status} }++;
+    sleep 0.05; # so many of them
+}
+is $job->result, '503 503 503 503', 'his requests fail';
+is_deeply [keys %status], [200], 'those of others do not'
+    or diag explain \%status;
+
+# the same with very many connections: eight wait, the others half a second
+my $start = time;
+my @all_his = UserSync::HTTP->at_once(60, map {
+    ['GET', $httpd->url('/app/file'), undef, as_user($alone)]
+} 1 .. THREADS);
+my @patient = grep { $_->{elapsed} > 1.5 } @all_his;
+cmp_ok scalar @patient, '<=', 9, scalar(@patient) . ' wait for long';
+is_deeply [grep { $_->{status} != 503 } @all_his], [], 'all in vain';
+$other->rollback;
+$other->disconnect;
+visit_ok visit($httpd, '/app/file', $alone), $alone, 'then he passes';
 
 done_testing;
