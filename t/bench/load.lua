@@ -4,7 +4,9 @@
 --
 -- MODE "known" asks for one of COUNT users from number FIRST on, at random;
 -- "fresh" for one after the other, each once; "get" sends GET. HEADERS are
--- "basic", or lines to add. The last line of the output is a JSON object.
+-- "basic", or lines to add. "any" and "each" send GET with a line of the file
+-- HEADERS: one of COUNT from number FIRST on at random, or one after the other.
+-- The last line of the output is a JSON object.
 
 local format = string.format
 local random = math.random
@@ -32,6 +34,24 @@ local plain, coded = {}, {}
 
 local mode, first, count, head, basic, behind
 local serial = 0
+local whole -- requests of "any" and "each"
+
+local function get(line)
+    return format("GET %s HTTP/1.1\r\nHost: %s:%s\r\n%s\r\n", wrk.path,
+        wrk.host, wrk.port, line and line .. "\r\n" or "")
+end
+
+local function read_lines(file)
+    local number = 0
+    whole = {}
+    for line in io.lines(file) do
+        if number >= first and number < first + count then
+            whole[#whole + 1] = get(line)
+        end
+        number = number + 1
+    end
+    if #whole < count then error(file .. " has too few lines") end
+end
 
 function init(args)
     local headers
@@ -46,9 +66,10 @@ function init(args)
     end
     local path = wrk.path
     if mode == "get" then
-        head = format("GET %s HTTP/1.1\r\nHost: %s:%s\r\n\r\n", path,
-            wrk.host, wrk.port)
+        head = get()
         return
+    elseif mode == "any" or mode == "each" then
+        return read_lines(headers)
     end
     behind = '@example.com","password":"correct horse battery"}'
     local length = #'{"email":"bench-000000000' + #behind
@@ -67,7 +88,12 @@ local suffix = base64("@example.com:x")
 
 function request()
     local n
-    if mode == "known" then
+    if mode == "any" then
+        return whole[random(count)]
+    elseif mode == "each" then
+        serial = serial % count + 1
+        return whole[serial]
+    elseif mode == "known" then
         n = first + random(0, count - 1)
     elseif mode == "fresh" then
         n = first + serial

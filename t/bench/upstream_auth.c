@@ -189,7 +189,7 @@ static size_t put_head(char *out, const char *status, size_t body_len)
     return (size_t)len;
 }
 
-static size_t put_error(char *out, const char *status, const char *body)
+static size_t put_text(char *out, const char *status, const char *body)
 {
     size_t head = put_head(out, status, strlen(body));
 
@@ -233,6 +233,9 @@ size_t auth_answer(const char *method, const char *target, const char *body,
     const char *email;
     size_t len = 0;
 
+    if (strcmp(method, "GET") == 0) {
+        return put_text(out, "200 OK", "{\"application\":\"bench\"}");
+    }
     if (strcmp(target, "/auth/v1/token?grant_type=password") == 0) {
         answer = &login_answer;
     }
@@ -240,12 +243,12 @@ size_t auth_answer(const char *method, const char *target, const char *body,
         answer = &signup_answer;
     }
     if (answer == NULL || strcmp(method, "POST") != 0) {
-        return put_error(out, "404 Not Found", "{}");
+        return put_text(out, "404 Not Found", "{}");
     }
     email = find_email(body, body_len, &len);
     if (email == NULL) {
-        return put_error(out, "400 Bad Request",
-                         "{\"code\":\"bad_json\",\"message\":\"no e-mail\"}");
+        return put_text(out, "400 Bad Request",
+                        "{\"code\":\"bad_json\",\"message\":\"no e-mail\"}");
     }
     return put_user(out, answer, email, len);
 }

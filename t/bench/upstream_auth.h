@@ -17,7 +17,8 @@ int auth_load(const char *login_file, const char *signup_file);
 
 /*
  * The whole HTTP answer to a request, into out (AUTH_ANSWER_MAX bytes).
- * target is what stands behind the method; returns the length.
+ * target is what stands behind the method; returns the length.  GET is answered
+ * as an application of few words would.
  */
 size_t auth_answer(const char *method, const char *target, const char *body,
                    size_t body_len, char *out);

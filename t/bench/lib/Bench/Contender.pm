@@ -27,6 +27,9 @@ my %CLASS = (
     node      => 'Bench::Node',
     nginx     => 'Bench::Nginx',
     direct    => 'Bench::Direct',
+    alone     => 'Bench::Gate',
+    gate      => 'Bench::Gate',
+    login     => 'Bench::Gate',
 );
 
 our %TITLE = (
@@ -40,6 +43,10 @@ our %TITLE = (
     node   => 'Node.js, node:http, fetch, pg; cluster of 2, no access log',
     nginx  => 'nginx as plain proxy, 2 workers, keep-alive to the upstream,'
         . ' no database',
+    alone  => 'authentication, no database',
+    gate   => 'authentication and UserSyncEnsure',
+    login  => 'authentication and Require dbd-login: one prepared SQL'
+        . ' statement per request',
 );
 
 sub start {
@@ -54,8 +61,25 @@ sub start {
 }
 
 sub name     { return $_[0]{name} }
-sub has_rows { return $_[0]{name} =~ /^(?:module|stock|python|node)$/ }
 sub trouble  { return () }
+
+sub has_rows {
+    return $_[0]{name} =~ /^(?:module|stock|python|node|gate|login)$/;
+}
+
+# Has each request of the kind to leave a row behind?
+sub makes_rows {
+    my ($self, $kind) = @_;
+    return $kind ne 'known' && $self->has_rows;
+}
+
+# Whose requests one run sends: mode, first and count of load.lua.
+sub load {
+    my ($self, $kind) = @_;
+    return (mode => 'known', first => 0,
+        count => $self->{world}->rows($self->{db})) if $kind eq 'known';
+    return (mode => 'fresh', first => $self->{world}->fresh_block);
+}
 
 # Seconds of load before the first round.
 sub warm_up { return 2 }

@@ -32,14 +32,14 @@ sub launch {
             : $LIMITS, $self->can("_$self->{name}")->($self),
         $self->{more} || '';
     $self->{httpd} = UserSync::Httpd->new(
-        mpm => 'event', modules => [qw(authz_dbd authn_anon)],
-        config => $config);
+        mpm => 'event', modules => [$self->modules], config => $config);
     spew($self->{httpd}->dir . '/htdocs/static.html', 'x' x 1024);
     $self->{httpd}->start;
     $self->wait_ready;
     return;
 }
 
+sub modules     { return qw(authz_dbd authn_anon) }
 sub still_there { return }
 sub said { return join "\n", '', $_[0]{httpd}->log_since(0) }
 sub pids { return $_[0]{httpd}->pid }

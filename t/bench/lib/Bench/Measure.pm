@@ -55,18 +55,18 @@ sub run_wrk {
 sub _measure {
     my ($it, $kind, %arg) = @_;
     my $world = $it->{world};
-    my $route = $it->route($kind);
-    my $fresh = $kind ne 'known';
-    my $rows = $fresh && $it->has_rows ? $world->count_rows($it->{db}) : 0;
+    my %load = (%arg, %{ $it->route($kind) }, $it->load($kind, %arg));
+    my $fresh = $it->makes_rows($kind);
+    my $rows = $fresh ? $world->count_rows($it->{db}) : 0;
     my @before = map { cpu_seconds($_) } $it->pids, $world->pg->pid;
     my $stats = $world->stats;
-    my $seen = run_wrk(%arg, %$route, mode => $fresh ? 'fresh' : 'known',
-        first => $fresh ? $world->fresh_block : 0,
-        count => $world->rows($it->{db}));
+    my $seen = run_wrk(%load);
     my @after = map { cpu_seconds($_) } $it->pids, $world->pg->pid;
     my $opened = $world->stats;
     my $per = 1e6 / $seen->{good};
-    if ($fresh && $it->has_rows) {
+    die "$it->{name}: the same users more than once\n"
+        if $load{mode} eq 'each' && $seen->{requests} > $load{count};
+    if ($fresh) {
         my $made = $world->count_rows($it->{db}) - $rows;
         die "$it->{name}: $made rows from $seen->{good} first requests\n"
             if $made < $seen->{good};

@@ -17,7 +17,7 @@ use Bench::Picture ();
 use Bench::Scenario ();
 use Bench::Targets ();
 
-my @ORDER = qw(module proxy stock python node nginx direct);
+my @ORDER = qw(module proxy stock python node nginx direct gate login alone);
 
 # $kept: an earlier result whose scenarios stay where none is measured anew
 sub new {
@@ -71,7 +71,8 @@ sub versions {
     my %version;
     for my $package (qw(apache2-bin libcurl4 libjson-c5 libpq5 nginx nodejs
         node-pg python3-fastapi python3-httpx python3-sqlalchemy
-        python3-asyncpg python3-uvicorn python3-uvloop wrk libssl3)) {
+        python3-asyncpg python3-uvicorn python3-uvloop wrk libssl3
+        libapache2-mod-oauth2 liboauth2-0)) {
         my ($status, $said) = run_command('dpkg-query', '-W', '-f',
             '${db:Status-Status} ${Version}', $package);
         $version{$package} = $1 if !$status && $said =~ /^installed (.*)/;
@@ -116,7 +117,7 @@ sub table {
         $text .= "$name: $scenario->{title}\n"
             . "  $scenario->{rounds} rounds of $scenario->{seconds} s,"
             . " $scenario->{date}\n";
-        my $code = __PACKAGE__->can('_table_' . $name =~ s/\d+$//r)
+        my $code = __PACKAGE__->can('_table_' . $name =~ s/(?:\d+|-\w+)$//r)
             || \&_table;
         $text .= $code->($scenario->{result}) . "\n";
     }
@@ -183,6 +184,18 @@ sub _table_hung {
             join ', ', map {"$by{$_} x $_"} sort keys %by;
     }
     return $text . '  ratio     ' . _range('%.3f', $result->{ratio}) . "\n";
+}
+
+sub _table_gate {
+    my ($result) = @_;
+    return join '', map {
+        my $part = $result->{$_};
+        "  $_\n" . _table($part->{contenders}, sub {
+            defined $_[0]{asked} ? sprintf '  %.3f %% asked the table',
+                100 * $_[0]{asked} : '';
+        }) . "  ratio     $part->{what} " . _range('%.3f', $part->{ratio})
+            . "\n";
+    } sort keys %$result;
 }
 
 sub _table_prepared {

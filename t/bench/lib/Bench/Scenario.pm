@@ -12,6 +12,7 @@ use UserSync::HTTP ();
 use UserSync::Util qw(run_command slurp top_dir wait_until);
 
 use Bench::Contender ();
+use Bench::GateScenario ();
 use Bench::Httpd ();
 use Bench::Measure qw(rounds run_wrk spread);
 use Bench::OpenLoop ();
@@ -23,7 +24,7 @@ my $WAITING = 500;
 
 # In the order in which they run.
 our @ALL = qw(known first register slow64 slow256 slow500 rows tls memory hung
-    prepared);
+    prepared gate-warm gate-cold gate-users gate-dbd);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
@@ -36,6 +37,13 @@ our %TITLE = (
     memory   => 'memory of logins that wait, tuned limits',
     hung     => 'hung upstream, 300 logins/s offered, a static file beside it',
     prepared => 'the look-up of a known user through libpq, one connection',
+    'gate-warm'  => 'the gate behind mod_oauth2, users known to the cache, one'
+        . ' and 500',
+    'gate-cold'  => 'the gate behind Basic authentication, users unknown to the'
+        . ' cache, and users without a row',
+    'gate-users' => 'the gate, 100 000 users known to the cache and 100',
+    'gate-dbd'   => 'the gate, users known to the cache, beside stock httpd'
+        . ' with an INSERT per request',
 );
 
 # Where shorter runs would say less: a client that waits 200 ms for each answer
@@ -52,7 +60,9 @@ sub seconds {
 # Runs one by its name. run: { world, rounds, seconds, progress }
 sub run {
     my ($name, $run) = @_;
-    my $code = __PACKAGE__->can("_$name") or die "no scenario named $name\n";
+    my $code = $name =~ /^gate-(\w+)/ ? _of_gate($1)
+        : __PACKAGE__->can("_$name");
+    die "no scenario named $name\n" unless $code;
     my @started;
     my $start = sub {
         my $it = Bench::Contender->start($_[0], $run->{world}, @_[1 .. $#_]);
@@ -72,6 +82,14 @@ sub _options {
     my ($run, %more) = @_;
     return (connections => $CLIENTS,
         (map { $_ => $run->{$_} } qw(rounds seconds progress)), %more);
+}
+
+sub _of_gate {
+    my $code = Bench::GateScenario->can($_[0]) or return;
+    return sub {
+        my ($run, $start) = @_;
+        return $code->({ _options($run) }, $start, $run->{world});
+    };
 }
 
 sub _known {

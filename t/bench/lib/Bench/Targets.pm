@@ -17,6 +17,12 @@ sub _ratio {
     };
 }
 
+# Of a part of a scenario of the gate: the median of the rounds' ratios.
+sub _paired {
+    my ($scenario, $part) = @_;
+    return sub { $_[0]{$scenario}{result}{$part}{ratio}{median} };
+}
+
 # scenario, what it is, least or most, the bound, how to get it, format
 my @TARGETS = (
     ['known', 'the upstream is never the bottleneck: its rate / the module\'s',
@@ -38,6 +44,15 @@ my @TARGETS = (
     ['tls', 'new TLS connections per 10 000 logins (workers: '
         . $Bench::Httpd::WORKERS . ')', most => $Bench::Httpd::WORKERS,
         sub { $_[0]{tls}{result}{module}{per_10000} }],
+    (map {
+        my ($part, $what) = @$_;
+        ['gate-warm', "httpd CPU per request with the gate / without: $what",
+            most => 1.05, _paired('gate-warm', $part)];
+    } ['static, 1', 'a file, one user'], ['static, 500', 'a file, 500 users'],
+        ['proxied, 1', 'proxied, one user'],
+        ['proxied, 500', 'proxied, 500 users']),
+    ['gate-dbd', 'requests/s of a file with the gate / with dbd-login',
+        least => 2, _paired('gate-dbd', 'static')],
     ['hung', 'static file beside a hung upstream / beside a Redirect 503',
         least => 0.90, sub { $_[0]{hung}{result}{ratio}{median} }],
 );
