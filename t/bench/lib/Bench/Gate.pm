@@ -48,7 +48,7 @@ sub makes_rows {
 sub load {
     my ($self, $kind, %arg) = @_;
     return (mode => 'any', first => 0, count => $self->{count})
-        if $kind eq 'known';
+        if $kind eq 'known' || !$self->has_rows;
     my $count = $MOST * $arg{seconds};
     return (mode => 'each', first => 0, count => $count,
         headers => Bench::Crowd::strangers($count)) if $kind eq 'missing';

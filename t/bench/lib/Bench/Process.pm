@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep);
 
 use UserSync::Util qw(alive slurp wait_until);
 
-our @EXPORT_OK = qw(cpu_seconds family pss_kb);
+our @EXPORT_OK = qw(cpu_of_machine cpu_seconds family pss_kb);
 
 my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 
@@ -104,6 +104,14 @@ sub cpu_seconds {
     my $sum = 0;
     $sum += $process->{$_}[1] for _below($process, @pids);
     return $sum;
+}
+
+# (seconds of CPU that were used, seconds of CPU that there were)
+sub cpu_of_machine {
+    my @field = (split ' ', slurp('/proc/stat'))[1 .. 8];
+    my $all = 0;
+    $all += $_ for @field;
+    return map { $_ / $ticks } $all - $field[3] - $field[4], $all;
 }
 
 # Proportional set size: pages that several share are divided among them.

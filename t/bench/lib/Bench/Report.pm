@@ -102,8 +102,8 @@ sub progress {
                 "$by->{$_} x $_" } sort keys %$by), $run->{peak};
     }
     else {
-        printf "  %d  %-9s %8.0f/s  %6.1f us  p99 %7.2f ms%s\n", $round, $name,
-            @$run{qw(rate cpu p99)},
+        printf "  %d  %-9s %8.0f/s  %6.1f us  p99 %7.2f ms  others %2.0f %%%s\n",
+            $round, $name, @$run{qw(rate cpu p99)}, 100 * $run->{others},
             $run->{failed} ? "  $run->{failed} failed" : '';
     }
     return;

@@ -57,7 +57,7 @@ sub seconds {
     return $seconds < $least ? $least : $seconds;
 }
 
-# Runs one by its name. run: { world, rounds, seconds, progress }
+# Runs one by its name. run: { world, rounds, seconds, quiet, progress }
 sub run {
     my ($name, $run) = @_;
     my $code = $name =~ /^gate-(\w+)/ ? _of_gate($1)
@@ -81,7 +81,8 @@ sub run {
 sub _options {
     my ($run, %more) = @_;
     return (connections => $CLIENTS,
-        (map { $_ => $run->{$_} } qw(rounds seconds progress)), %more);
+        (map { $_ => $run->{$_} } qw(rounds seconds quiet progress)),
+        %more);
 }
 
 sub _of_gate {

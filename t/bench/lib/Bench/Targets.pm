@@ -23,6 +23,8 @@ sub _paired {
     return sub { $_[0]{$scenario}{result}{$part}{ratio}{median} };
 }
 
+sub _all_cpu { return $_[0]{cpu}{median} + $_[0]{pg_cpu}{median} }
+
 # scenario, what it is, least or most, the bound, how to get it, format
 my @TARGETS = (
     ['known', 'the upstream is never the bottleneck: its rate / the module\'s',
@@ -52,7 +54,12 @@ my @TARGETS = (
         ['proxied, 1', 'proxied, one user'],
         ['proxied, 500', 'proxied, 500 users']),
     ['gate-dbd', 'requests/s of a file with the gate / with dbd-login',
-        least => 2, _paired('gate-dbd', 'static')],
+        least => 2, _paired('gate-dbd', 'known')],
+    ['gate-dbd', 'httpd and PostgreSQL, CPU per request: dbd-login / the gate',
+        least => 2, sub {
+            my $of = $_[0]{'gate-dbd'}{result}{known}{contenders};
+            return _all_cpu($of->{login}) / _all_cpu($of->{gate});
+        }],
     ['hung', 'static file beside a hung upstream / beside a Redirect 503',
         least => 0.90, sub { $_[0]{hung}{result}{ratio}{median} }],
 );
