@@ -88,15 +88,16 @@ sub _measure_once {
     my %load = (%arg, %{ $it->route($kind) }, $it->load($kind, %arg));
     my $fresh = $it->makes_rows($kind);
     my $rows = $fresh ? $world->count_rows($it->{db}) : 0;
-    my @ours = ($world->upstream_pid, $$);
-    my @before = map { cpu_seconds($_) } $it->pids, $world->pg->pid, @ours;
+    # ourselves with wrk and the upstream
+    my @ours = ($it->pids, $world->pg->pid, $$);
+    my $spent = -cpu_seconds(@ours);
+    my @before = map { cpu_seconds($_) } $it->pids, $world->pg->pid;
     my ($busy, $all) = cpu_of_machine();
     my $stats = $world->stats;
     my $seen = run_wrk(%load);
-    my @after = map { cpu_seconds($_) } $it->pids, $world->pg->pid, @ours;
+    my @after = map { cpu_seconds($_) } $it->pids, $world->pg->pid;
     my @machine = cpu_of_machine();
-    my $spent = 0;
-    $spent += $after[$_] - $before[$_] for 0 .. $#after;
+    $spent += cpu_seconds(@ours);
     my $opened = $world->stats;
     my $per = 1e6 / $seen->{good};
     die "$it->{name}: the same users more than once\n"
@@ -108,7 +109,8 @@ sub _measure_once {
     }
     return { %$seen, cpu => $per * ($after[0] - $before[0]),
         pg_cpu => $per * ($after[1] - $before[1]),
-        others => ($machine[0] - $busy - $spent) / ($machine[1] - $all), pss => pss_kb($it->pids),
+        others => ($machine[0] - $busy - $spent) / ($machine[1] - $all),
+        pss => pss_kb($it->pids),
         opened => $opened->{plain} + $opened->{tls}
             - $stats->{plain} - $stats->{tls} };
 }

@@ -85,10 +85,10 @@ sub _below {
     my ($process, @pids) = @_;
     my %children;
     push @{ $children{ $process->{$_}[0] } }, $_ for keys %$process;
-    my @found;
+    my (@found, %seen);
     while (@pids) {
         my $pid = shift @pids;
-        next unless $process->{$pid};
+        next if !$process->{$pid} || $seen{$pid}++;
         push @found, $pid;
         push @pids, @{ $children{$pid} || [] };
     }

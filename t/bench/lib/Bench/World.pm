@@ -122,8 +122,6 @@ sub start_upstream {
     return $self;
 }
 
-sub upstream_pid { return $_[0]{upstream}->pid }
-
 sub url     { return "http://127.0.0.1:$_[0]{port}{plain}" }
 sub tls_url { return "https://127.0.0.1:$_[0]{port}{tls}" }
 sub ca_file { return "$_[0]{dir}/upstream/certificate.pem" }
