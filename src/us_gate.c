@@ -137,16 +137,30 @@ static void add_pass(const request_rec *r, const us_gate *gate, const char *id,
 }
 
 /*
- * Has httpd taken r->user from the request around this one, without any
- * authentication of its own?  It does so where the same sections apply
- * (ap_process_request_internal), be the other request one that was refused:
- * in an ErrorDocument r->user may be a name that nobody has proved.
+ * The request around r from which httpd has taken r->user, without another
+ * authentication, because the same sections apply to both
+ * (ap_process_request_internal); NULL: r has been authenticated itself.
  */
-static int has_inherited_user(const request_rec *r)
+static const request_rec *source_of_user(const request_rec *r)
 {
-    return (r->prev != NULL && r->prev->per_dir_config == r->per_dir_config)
-           || (r->main != NULL
-               && r->main->per_dir_config == r->per_dir_config);
+    if (r->prev != NULL && r->prev->per_dir_config == r->per_dir_config) {
+        return r->prev;
+    }
+    return r->main != NULL && r->main->per_dir_config == r->per_dir_config
+               ? r->main
+               : NULL;
+}
+
+/* Comes the user from a request that httpd has refused, so that it is now at
+ * its error document?  Then nobody may have proved the name. */
+static int is_unproved_user(const request_rec *r)
+{
+    while ((r = source_of_user(r)) != NULL) {
+        if (r->status != HTTP_OK) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 /* Did this request need a user to get here? */
@@ -189,7 +203,8 @@ static us_outcome find_user(request_rec *r, us_call *call,
         return US_NOT_CONFIGURED;
     }
     if (user == NULL || *user == '\0') {
-        if (has_inherited_user(r) || !authentication_was_required(r)) {
+        /* a look ahead comes before the authentication */
+        if (source_of_user(r) != NULL || !authentication_was_required(r)) {
             return US_OK;
         }
         call->cause = "UserSyncEnsureUser is empty though authentication was "
@@ -348,7 +363,6 @@ static us_outcome ensure_row(request_rec *r, us_gate *gate, us_call *call,
                              us_identity *identity)
 {
     us_value *email = &identity->values[1];
-
     us_outcome outcome = US_OK;
 
     if (!us_cache_has(gate->cache, call->pool, identity->id)) {
@@ -442,9 +456,7 @@ int us_gate_check(request_rec *r, us_gate *gate)
     if (outcome == US_OK) {
         earlier = find_pass(r, gate, identity.id);
     }
-    if (earlier == NULL && has_inherited_user(r)) {
-        /* the other request was refused before it got here, or looks ahead
-         * and has yet to come */
+    if (earlier == NULL && is_unproved_user(r)) {
         return DECLINED;
     }
     if (gate == NULL) {
