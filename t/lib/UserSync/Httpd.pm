@@ -259,13 +259,28 @@ sub kill_children {
     return @old;
 }
 
+# Sockets of clients that its workers still have, TLS or not.
+sub _connections {
+    my ($self) = @_;
+    my %mine = map { sprintf('%04X', $_) => 1 }
+        $self->{port}, values %{ $self->{vhost_port} || {} };
+    # sl local_address rem_address st ...: 0A listens, inode 0 is the kernel's
+    return grep {
+        my (undef, $local, undef, $state, @more) = split;
+        $mine{ (split /:/, $local)[1] || '' } && $state ne '0A' && $more[5];
+    } split /\n/, slurp('/proc/net/tcp') || '';
+}
+
 # TERM, or WINCH for a graceful stop; returns the seconds that it took.
 sub stop {
     my ($self, $signal) = @_;
     my $pid = $self->pid or return 0;
     my @all = ($pid, $self->children);
-    my $start = time;
     kill 'CONT', @all;
+    # mpm_event and mpm_worker shut down sockets that their threads are just
+    # taking leave of, and crash at times: let those go first that will
+    wait_until { !$self->_connections } 0.5 if !$signal;
+    my $start = time;
     kill $signal || 'TERM', $pid;
     my $gone = wait_until { !grep { alive($_) } @all } 30;
     if (!$gone) {
