@@ -84,7 +84,8 @@ test-chaos: deps-test
 # then the served tests that press it hardest.  They take longer than usual.
 TSAN_UNITS = limits breaker pg_pool pg_pool_life http log flight cache
 TSAN_TESTS = $(addprefix t/,230-races.t 320-pg-pool.t 330-pg-away.t \
-  350-concurrency.t 360-circuit-breaker.t 600-ten-thousand.t)
+  350-concurrency.t 360-circuit-breaker.t 523-gate-parallel.t 525-gate-hang.t \
+  600-ten-thousand.t)
 TSAN_FLAGS = -fsanitize=thread -fno-omit-frame-pointer
 TSAN_ARGS ?= --mpm event,worker $(TSAN_UNITS:%=t/unit/bin/test_%) $(TSAN_TESTS)
 

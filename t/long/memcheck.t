@@ -1,6 +1,7 @@
 # valgrind finds no error and no definite leak in some hundred mixed requests
 # (make memcheck).
 
+use UserSync::Gate;
 use UserSync::Test;
 
 my $rounds = $ENV{USERSYNC_MEMCHECK_ROUNDS} || 40;
@@ -11,8 +12,11 @@ double->config(autoconfirm => JSON::PP::true);
 
 # In the foreground and in one process (-X), so that valgrind sees it end.
 my $httpd = UserSync::Httpd->new(
-    children => 1, threads => 16,
-    config => module_config(UserSyncTimeout => '5s'));
+    children => 1, threads => 16, modules => ['authn_anon'],
+    config => module_config(UserSyncTimeout => '5s') . guarded('/file',
+        'UserSyncEnsure On', 'UserSyncEnsureHeaders On',
+        'UserSyncEnsureEmail "%{HTTP:X-Mail}"'));
+spew($httpd->dir . '/htdocs/file', 'x');
 my $pid = fork;
 die "fork: $!" unless defined $pid;
 if (!$pid) {
@@ -35,6 +39,15 @@ sub send_to {
     return $got;
 }
 
+sub visit_gate {
+    my ($user, $i) = @_;
+    my $got = visit($httpd, '/file', $user, -timeout => 60,
+        'X-Mail' => "gate$i\@example.com", 'X_User_Id' => 'spoofed',
+        Connection => 'close;X-User-Id');
+    $seen{"gate $got->{status}"}++;
+    return;
+}
+
 my @faults = qw(html empty close cut wrong_length redirect garbage
     truncate_json chunked close_idle reset);
 for my $i (1 .. $rounds) {
@@ -46,6 +59,8 @@ for my $i (1 .. $rounds) {
     send_to(login => '{"email": 1, "password": [}');
     send_to(login => { email => 'nobody', password => '' });
     send_to(login => 'x' x 9000);
+    visit_gate(new_id(), $i) for 1, 2;
+    visit_gate('nobody', $i);
     double->fault(op => 'any', kind => $faults[$i % @faults], times => 1);
     send_to($i % 2 ? 'login' : 'register', \%user);
     double->clear_faults;
@@ -57,6 +72,8 @@ for my $i (1 .. $rounds) {
 cmp_ok $seen{200}, '>=', 2 * $rounds, 'users registered and logged in';
 cmp_ok $seen{400} + $seen{401} + $seen{413}, '>=', 3 * $rounds,
     'bad requests were refused';
+cmp_ok $seen{'gate 200'}, '>=', $rounds, 'users passed the gate';
+cmp_ok $seen{'gate 403'}, '==', $rounds, 'names did not';
 diag join ', ', map {"$_: $seen{$_}"} sort keys %seen;
 
 kill 'TERM', $pid;
@@ -66,5 +83,5 @@ like $said, qr/ERROR SUMMARY: 0 errors/, 'no error' or diag $said;
 unlike $said, qr/definitely lost: [1-9]/, 'no definite leak';
 diag grep {/lost:|ERROR SUMMARY/} split /^/, $said;
 
-$httpd->allow_log(qr/usersync-(?:login|register): /, qr/AH00\d+/);
+$httpd->allow_log(qr/usersync-(?:login|register|gate): /, qr/AH00\d+/);
 done_testing;
