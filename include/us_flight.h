@@ -41,7 +41,8 @@ typedef struct us_flight {
  * table     compared only
  * deadline  until when to wait, on us_clock_now()
  * outcome   set when 0 is returned: what the other thread ended with, or
- *           US_STORE_UNAVAILABLE when it has not by the deadline
+ *           US_STORE_UNAVAILABLE when it has not by the deadline, or by
+ *           that of a crowd
  *
  * Returns 1 when the caller is to look: us_flight_end must follow.
  */
