@@ -338,6 +338,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         us_server_conf *conf = us_config_server(s);
         int has_routes = has_http && us_config_is_complete(conf);
         server_rec **key;
+        us_pg_pool *pg;
         us_store *store;
         us_cache *cache;
 
@@ -345,10 +346,9 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
             continue;
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
-        store = us_store_create(
-            pchild, conf,
-            us_pg_pool_get(pchild, s, us_config_store_timeout(conf)));
-        cache = us_cache_get(pchild, s, conf);
+        pg = us_pg_pool_get(pchild, s, us_config_store_timeout(conf));
+        store = us_store_create(pchild, conf, pg);
+        cache = us_cache_get(pchild, s, conf, us_pg_pool_lines(pg));
         if (has_routes) {
             apr_hash_set(services_of, key, sizeof(*key),
                          services_for(pchild, known, conf, store, cache));

@@ -45,10 +45,14 @@ apr_status_t us_cache_create(apr_pool_t *pconf, apr_pool_t *ptemp,
 /* child_init, before us_cache_get. */
 void us_cache_child_init(apr_pool_t *pchild, server_rec *s);
 
-/* child_init: the part of the cache for the table that conf and mod_dbd's
- * lines of s lead to.  NULL, which the functions below take: no cache. */
+/*
+ * child_init: the part of the cache for one table.  NULL, which the functions
+ * below take: no cache.
+ *
+ * database  what says where the table of conf is; only hashed
+ */
 us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
-                       const us_server_conf *conf);
+                       const us_server_conf *conf, const char *database);
 
 /* --- any thread --- */
 

@@ -74,7 +74,7 @@ typedef struct us_dir_conf {
     int ensure;                      /* On or Off */
     const ap_expr_info_t *user_expr; /* NULL: r->user */
     const ap_expr_info_t *email_expr;
-    int no_email;       /* None said explicitly */
+    int no_email;       /* 1: None, 0: email_expr, US_UNSET: neither said */
     int on_error;       /* us_on_error */
     int ensure_headers; /* On or Off */
 } us_dir_conf;
@@ -105,8 +105,6 @@ apr_size_t us_config_max_body_size(const us_dir_conf *conf);
 int us_config_ensure(const us_dir_conf *conf);
 int us_config_ensure_headers(const us_dir_conf *conf);
 us_on_error us_config_on_error(const us_dir_conf *conf);
-/* NULL: the user has no e-mail for us. */
-const ap_expr_info_t *us_config_email_expr(const us_dir_conf *conf);
 
 /* Add a UserSyncColumn line; an earlier one for the same field is replaced. */
 void us_config_set_column(apr_array_header_t *columns,

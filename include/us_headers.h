@@ -26,13 +26,17 @@ int us_headers_is_ours(const char *name);
  */
 void us_headers_strip(apr_pool_t *pool, apr_table_t *headers);
 
+/* Is value printable ASCII without blanks, which every back end reads as the
+ * same text? */
+int us_headers_can_carry(const char *value);
+
 /* Take away what us_headers_set has set. */
 void us_headers_clear(apr_table_t *headers);
 
 /*
  * Say who the user is.  The strings are not copied.
  *
- * email    NULL, or what is not printable ASCII: no such header
+ * email    NULL, or what a header cannot carry: no such header
  * outcome  "ok" or "unsynced"
  */
 void us_headers_set(apr_table_t *headers, const char *id, const char *email,

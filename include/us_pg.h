@@ -67,6 +67,10 @@ void us_pg_child_environment(void);
 us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, struct server_rec *s,
                            apr_interval_time_t patience);
 
+/* All of mod_dbd's lines that lead there, DBDInitSQL with its search_path
+ * included, as one text; lives as long as the pool. */
+const char *us_pg_pool_lines(const us_pg_pool *pg);
+
 /* Has PostgreSQL been away for longer than the pool's patience? */
 int us_pg_pool_is_away(us_pg_pool *pg);
 

@@ -1,12 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "us_cache.h"
-#include "us_conftree.h"
 #include "us_log.h"
 
 #include <ap_provider.h>
 #include <ap_socache.h>
-#include <http_main.h>
 #include <util_mutex.h>
 
 #include <apr_sha1.h>
@@ -186,10 +184,9 @@ void us_cache_child_init(apr_pool_t *pchild, server_rec *s)
 }
 
 us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
-                       const us_server_conf *conf)
+                       const us_server_conf *conf, const char *database)
 {
     us_cache *cache;
-    us_conftree tree;
     us_column id;
     apr_sha1_ctx_t hash;
 
@@ -199,12 +196,10 @@ us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
     cache = apr_pcalloc(pchild, sizeof(*cache));
     cache->server = s;
     cache->timeout = us_config_cache_timeout(conf);
-    tree = us_conftree_read(pchild, s, ap_server_conf);
     id = APR_ARRAY_IDX(us_config_columns(pchild, conf), 0, us_column);
     apr_sha1_init(&hash);
-    /* all of mod_dbd's lines: DBDInitSQL may set a search_path, too; a zero
-     * byte ends each part */
-    apr_sha1_update(&hash, tree.dbd, (unsigned)strlen(tree.dbd) + 1);
+    /* a zero byte ends each part */
+    apr_sha1_update(&hash, database, (unsigned)strlen(database) + 1);
     apr_sha1_update(&hash, us_config_table(conf),
                     (unsigned)strlen(us_config_table(conf)) + 1);
     apr_sha1_update(&hash, id.plain, (unsigned)strlen(id.plain) + 1);
@@ -224,7 +219,9 @@ static void make_key(const us_cache *cache, const char *id,
                      unsigned char key[KEY_LEN])
 {
     unsigned char *byte = key + KEY_ID;
-    apr_uint32_t hash = 2166136261U; /* FNV-1a; its first byte spreads best */
+    /* FNV-1a, for APR's own hash does not carry the last bytes of a UUID into
+     * its first one, nor two halves that are alike into its last */
+    apr_uint32_t hash = 2166136261U;
 
     memcpy(key + KEY_SCOPE, cache->scope, sizeof(cache->scope));
     for (; *id != '\0' && byte < key + KEY_LEN; id += 2) {

@@ -246,11 +246,6 @@ us_on_error us_config_on_error(const us_dir_conf *conf)
                                       : US_ON_ERROR_DENY;
 }
 
-const ap_expr_info_t *us_config_email_expr(const us_dir_conf *conf)
-{
-    return conf->email_expr;
-}
-
 /* Put column into list: once per field, None not at all. */
 static void push_column(apr_array_header_t *list, const us_column *column)
 {

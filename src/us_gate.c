@@ -14,6 +14,7 @@
 #include <http_request.h>
 
 #include <apr_atomic.h>
+#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -229,13 +230,6 @@ static us_outcome find_user(request_rec *r, us_call *call,
     return US_OK;
 }
 
-static int is_printable_ascii(const char *s)
-{
-    for (; *s >= ' ' && *s < 0x7F; s++) {
-    }
-    return *s == '\0';
-}
-
 static int has_control(const char *s)
 {
     for (; *s != '\0' && !apr_iscntrl(*s); s++) {
@@ -248,7 +242,7 @@ static int has_control(const char *s)
 static void find_email(request_rec *r, const us_call *call,
                        const us_dir_conf *conf, us_identity *identity)
 {
-    const ap_expr_info_t *expr = us_config_email_expr(conf);
+    const ap_expr_info_t *expr = conf->email_expr;
     const char *wrong = NULL;
     const char *email = expr != NULL ? value_of(r, expr, &wrong) : NULL;
 
@@ -256,7 +250,7 @@ static void find_email(request_rec *r, const us_call *call,
         return;
     }
     if (strlen(email) <= EMAIL_MAX
-        && (is_printable_ascii(email)
+        && (us_headers_can_carry(email)
             || (!has_control(email)
                 && us_json_quote_checked(call->pool, email) != NULL))) {
         identity->values[1].text = email;
@@ -284,18 +278,15 @@ static int is_hung(us_gate *gate)
 static void judge_look(us_gate *gate, const us_call *call, const char *id,
                        us_outcome outcome)
 {
-    apr_uint32_t hash = 2166136261U; /* FNV-1a */
+    apr_ssize_t len = APR_HASH_KEY_STRING;
+    apr_uint32_t hash = apr_hashfunc_default(id, &len);
 
     if (outcome != US_STORE_UNAVAILABLE) {
         apr_atomic_set32(&gate->late, 0);
     }
-    else if (call->store_late) {
-        for (; *id != '\0'; id++) {
-            hash = (hash ^ (unsigned char)*id) * 16777619U;
-        }
-        if (apr_atomic_xchg32(&gate->late_last, hash) != hash) {
-            apr_atomic_inc32(&gate->late);
-        }
+    else if (call->store_late
+             && apr_atomic_xchg32(&gate->late_last, hash) != hash) {
+        apr_atomic_inc32(&gate->late);
     }
 }
 

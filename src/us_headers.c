@@ -152,18 +152,18 @@ void us_headers_clear(apr_table_t *headers)
     }
 }
 
-static int is_printable_ascii(const char *s)
+int us_headers_can_carry(const char *value)
 {
-    for (; *s > ' ' && *s < 0x7F; s++) {
+    for (; *value > ' ' && *value < 0x7F; value++) {
     }
-    return *s == '\0';
+    return *value == '\0';
 }
 
 void us_headers_set(apr_table_t *headers, const char *id, const char *email,
                     const char *outcome)
 {
     apr_table_setn(headers, USER_ID, id);
-    if (email != NULL && is_printable_ascii(email)) {
+    if (email != NULL && us_headers_can_carry(email)) {
         apr_table_setn(headers, USER_EMAIL, email);
     }
     else {

@@ -158,3 +158,8 @@ us_pg_pool *us_pg_pool_get(apr_pool_t *pchild, server_rec *s,
     pg->patience = patience > pg->patience ? patience : pg->patience;
     return pg;
 }
+
+const char *us_pg_pool_lines(const us_pg_pool *pg)
+{
+    return pg->key;
+}

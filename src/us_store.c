@@ -184,11 +184,15 @@ static int may_be_the_table(const us_pg_result *error)
            || us_pg_is_class(error, "23502");
 }
 
-/* Did PostgreSQL end the statement because it took too long?  57014:
- * statement_timeout, or an administrator; 55P03: lock_timeout. */
-static int was_cancelled(const us_pg_result *error)
+/* Take note of a statement that got no answer in time, be it that PostgreSQL
+ * has ended it itself.  57014: statement_timeout, or an administrator; 55P03:
+ * lock_timeout. */
+static void note_late(visit *v, us_pg_status status, const us_pg_result *error)
 {
-    return us_pg_is_class(error, "57014") || us_pg_is_class(error, "55P03");
+    v->call->store_late |= status == US_PG_TIMEOUT
+                           || (status == US_PG_ERROR
+                               && (us_pg_is_class(error, "57014")
+                                   || us_pg_is_class(error, "55P03")));
 }
 
 /* What the administrator reads when a statement did not succeed. */
@@ -196,9 +200,6 @@ static const char *failure_text(visit *v, us_pg_status status,
                                 const us_pg_result *error)
 {
     apr_pool_t *pool = v->call->pool;
-
-    v->call->store_late |= status == US_PG_TIMEOUT
-                           || (status == US_PG_ERROR && was_cancelled(error));
 
     switch (status) {
     case US_PG_TIMEOUT:
@@ -247,6 +248,7 @@ static us_outcome inspect(visit *v)
                             store->columns, &v->verdict, &error);
     v->checked = 1;
     if (status != US_PG_OK) {
+        note_late(v, status, &error);
         v->call->cause = failure_text(v, status, &error);
         return US_STORE_UNAVAILABLE;
     }
@@ -276,6 +278,7 @@ static us_outcome failed(visit *v, us_pg_status status,
 {
     const char *cause = failure_text(v, status, error);
 
+    note_late(v, status, error);
     v->call->cause = cause;
     if (status != US_PG_ERROR) {
         return US_STORE_UNAVAILABLE;

@@ -172,6 +172,37 @@ subtest 'an e-mail that the database cannot hold' => sub {
         'his row is found whatever his address is now';
 };
 
+subtest 'a CGI behind it' => sub {
+    my $cgi = mpm eq 'prefork' ? 'cgi' : 'cgid';
+    my $httpd = gate_server($DB, guarded('/app', $ENSURE,
+        'UserSyncEnsureHeaders On', 'UserSyncEnsureEmail "%{HTTP:X-Mail}"')
+        . <<'CONF', modules => [$cgi])->start;
+<IfModule mod_cgid.c>
+    ScriptSock "@DIR@/cgid"
+</IfModule>
+<Location "/app/script">
+    SetHandler cgi-script
+    Options +ExecCGI
+</Location>
+CONF
+    my $script = spew($httpd->dir . '/htdocs/app/script',
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n"
+        . "env | grep -E '^(USERSYNC|HTTP_X_USER)' | sort\n");
+    chmod 0755, $script;
+    my $id = new_id();
+    my $response = visit($httpd, '/app/script', $id,
+        'X-Mail' => 'a@example.com', 'X_User_Id' => 'spoofed');
+    visit_ok $response, $id, 'passes';
+    is $response->{body}, <<"ENV", 'its environment';
+HTTP_X_USERSYNC_OUTCOME=ok
+HTTP_X_USER_EMAIL=a\@example.com
+HTTP_X_USER_ID=$id
+USERSYNC_OUTCOME=ok
+USERSYNC_USER_EMAIL=a\@example.com
+USERSYNC_USER_ID=$id
+ENV
+};
+
 subtest 'who it is, said late' => sub {
     my $id = new_id();
     my $httpd = gate_server($DB, guarded('/app', $ENSURE, "SetEnv UID $id",

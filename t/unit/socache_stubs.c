@@ -1,7 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "socache_stubs.h"
-#include "us_conftree.h"
 
 #include <ap_provider.h>
 #include <http_config.h>
@@ -179,20 +178,4 @@ ap_global_mutex_create(apr_global_mutex_t **mutex, const char **name,
     (void)options;
     stub_global_mutex = *mutex;
     return rv;
-}
-
-/* --- the configuration's tree --- */
-
-const char *stub_dbd = "";
-
-/* Weak: a test of what is made of such lines has its own. */
-__attribute__((weak)) us_conftree us_conftree_read(
-    apr_pool_t *pool, const server_rec *s, const server_rec *main_server)
-{
-    us_conftree tree = {.dbd = stub_dbd, .database = stub_dbd};
-
-    (void)pool;
-    (void)s;
-    (void)main_server;
-    return tree;
 }

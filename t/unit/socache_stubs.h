@@ -47,7 +47,4 @@ void stub_socache_flags(unsigned flags);
 /* The mutex that ap_global_mutex_create made last. */
 extern apr_global_mutex_t *stub_global_mutex;
 
-/* mod_dbd's lines of every server. */
-extern const char *stub_dbd;
-
 #endif /* SOCACHE_STUBS_H */

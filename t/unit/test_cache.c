@@ -85,8 +85,7 @@ static us_cache *cache_of(const char *dbd, const char *lines)
             ok(0, "%s", wrong);
         }
     }
-    stub_dbd = dbd;
-    return us_cache_get(pool, &server->s, us_config_server(&server->s));
+    return us_cache_get(pool, &server->s, us_config_server(&server->s), dbd);
 }
 
 static void add(const us_cache *cache, const char *id)

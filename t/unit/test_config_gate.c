@@ -101,7 +101,7 @@ static void test_defaults(void)
     is_int(us_config_ensure(dir), 0, "no gate");
     is_int(us_config_ensure_headers(dir), 0, "no headers");
     is_int(us_config_on_error(dir), US_ON_ERROR_DENY, "Deny");
-    ok(us_config_email_expr(dir) == NULL, "no e-mail");
+    ok(dir->email_expr == NULL, "no e-mail");
     is_int(us_config_cache_timeout(conf), apr_time_from_sec(300), "5 min");
 }
 
@@ -156,16 +156,15 @@ static void test_expressions(void)
     is_str(text_of(dir->user_expr), "None", "None is no word for a user");
     is_str(line(server, dir, "UserSyncEnsureEmail", "%{env:MAIL}"), NULL,
            "one for the e-mail");
-    is_str(text_of(us_config_email_expr(dir)), "%{env:MAIL}", "is stored");
+    is_str(text_of(dir->email_expr), "%{env:MAIL}", "is stored");
     line(server, dir, "UserSyncEnsureEmail", "none");
-    ok(us_config_email_expr(dir) == NULL && dir->no_email == 1,
-       "None takes it back");
+    ok(dir->email_expr == NULL && dir->no_email == 1, "None takes it back");
     line(server, dir, "UserSyncEnsureEmail", "%{env:OTHER}");
-    ok(strcmp(text_of(us_config_email_expr(dir)), "%{env:OTHER}") == 0
+    ok(strcmp(text_of(dir->email_expr), "%{env:OTHER}") == 0
            && dir->no_email == 0,
        "and the next line that");
     line(server, dir, "UserSyncEnsureEmail", "%{");
-    is_str(text_of(us_config_email_expr(dir)), "%{env:OTHER}",
+    is_str(text_of(dir->email_expr), "%{env:OTHER}",
            "one that is refused changes nothing");
     is_int(conf_of(server)->own_lines, 1, "the server has asked");
     is_int(conf_of(server)->gate, 0, "but not for a gate");
@@ -216,7 +215,7 @@ static us_dir_conf *section_of(const char *lines)
 static const char *tell(const us_dir_conf *dir)
 {
     const char *user = text_of(dir->user_expr);
-    const char *email = text_of(us_config_email_expr(dir));
+    const char *email = text_of(dir->email_expr);
 
     return apr_pstrcat(
         pool, us_config_ensure(dir) ? "On " : "Off ",

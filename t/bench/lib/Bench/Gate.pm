@@ -111,14 +111,7 @@ sub asked {
 
 sub _authentication {
     my ($self) = @_;
-    return <<'CONF' if $self->{auth} eq 'basic';
-    AuthType Basic
-    AuthName bench
-    AuthBasicProvider anon
-    Anonymous *
-    Anonymous_LogEmail Off
-    Anonymous_MustGiveEmail Off
-CONF
+    return Bench::Httpd::_believed() if $self->{auth} eq 'basic';
     my $key = Bench::Crowd::key() =~ s/"/\\"/gr;
     return <<"CONF";
     AuthType oauth2
