@@ -212,10 +212,12 @@ static int post_read_request(request_rec *r)
 /* Our own routes make the row themselves. */
 static int fixups(request_rec *r)
 {
-    return ap_get_module_config(r->request_config, &usersync_module) != NULL
-               ? DECLINED
-               : us_gate_check(
-                   r, apr_hash_get(gate_of, &r->server, sizeof(r->server)));
+    if (ap_get_module_config(r->request_config, &usersync_module) != NULL
+        || !us_gate_stands(r)) {
+        return DECLINED;
+    }
+    return us_gate_check(r,
+                         apr_hash_get(gate_of, &r->server, sizeof(r->server)));
 }
 
 /* --- start --- */

@@ -25,7 +25,14 @@ us_gate *us_gate_create(apr_pool_t *pchild, server_rec *s, us_store *store,
 void us_gate_receive(request_rec *r);
 
 /*
- * fixups: after authentication and authorization, before any handler.
+ * fixups of every request: takes back the headers that a subrequest has got
+ * with its copy of the outer one's.  Returns whether a gate stands here.
+ */
+int us_gate_stands(request_rec *r);
+
+/*
+ * fixups where one stands: after authentication and authorization, before any
+ * handler.
  *
  * gate  NULL: none could be made for this server
  *

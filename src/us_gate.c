@@ -423,6 +423,15 @@ static void begin_call(request_rec *r, us_call *call)
     call->store_time = -1;
 }
 
+int us_gate_stands(request_rec *r)
+{
+    /* internal redirects have been through us_gate_receive */
+    if (r->main != NULL && us_config_server(r->server)->headers) {
+        us_headers_clear(r->headers_in);
+    }
+    return us_config_ensure(us_config_dir(r));
+}
+
 int us_gate_check(request_rec *r, us_gate *gate)
 {
     const us_dir_conf *conf = us_config_dir(r);
@@ -431,14 +440,6 @@ int us_gate_check(request_rec *r, us_gate *gate)
     us_outcome outcome;
     us_call call;
 
-    if (r->main != NULL && us_config_server(r->server)->headers) {
-        /* it has a copy of what the outer request was given; internal
-         * redirects have been through us_gate_receive */
-        us_headers_clear(r->headers_in);
-    }
-    if (!us_config_ensure(conf)) {
-        return DECLINED;
-    }
     begin_call(r, &call);
     outcome = find_user(r, &call, conf, &identity);
     if (outcome == US_OK && identity.id == NULL) {
