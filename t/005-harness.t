@@ -71,6 +71,38 @@ subtest 'the log' => sub {
     is scalar(grep {/^expected/} $log->settle), 2, 'what did not come';
 };
 
+subtest 'a test that fails' => sub {
+    my $file = "$ENV{USERSYNC_RUN}/bad.$$.t";
+    spew($file, <<'PERL');
+use Test::More;
+is 1, 2, 'one';
+print STDERR "words of a library\n";
+done_testing;
+PERL
+    my (undef, $said) = run_command(
+        { USERSYNC_RESULTS => "$file.results" }, $^X, '-It/lib', '-e', <<'PERL',
+use UserSync::Suite;
+UserSync::Suite->run('some', $ARGV[0]);
+UserSync::Suite->record('some', 'good', 1);
+print "status ", UserSync::Suite->summary($ENV{USERSYNC_RESULTS}), "\n";
+PERL
+        $file);
+    my ($summary) = $said =~ /^(FAILED: .*)/ms;
+    is $summary, <<"TEXT", 'the last words tell why';
+FAILED:  $file (some)
+    not ok 1 - one
+    exit status 1
+    #   Failed test 'one'
+    #   at $file line 2.
+    #          got: '1'
+    #     expected: '2'
+    words of a library
+    # Looks like you failed 1 test of 1.
+1 passed, 1 failed
+status 1
+TEXT
+};
+
 subtest 'PostgreSQL' => sub {
     my $pg = postgres();
     my $id = '11111111-2222-4333-8444-555555555555';

@@ -6,6 +6,7 @@ package UserSync::Suite;
 use strict;
 use warnings;
 
+use File::Temp ();
 use JSON::PP ();
 use TAP::Harness ();
 use Time::HiRes qw(time);
@@ -29,34 +30,65 @@ sub served_tests {
     return sort @tests;
 }
 
-# Runs the files one after the other; true when all were good.
+# Runs the files one after the other; true when all were good.  What a file
+# writes to stderr is shown when it has ended, and once more in the summary when
+# it has failed: a log of which only the end is kept must tell why.
 sub run {
     my ($class, $label, @files) = @_;
     return 1 unless @files;
+    my $stderr = File::Temp->new;
     my $harness = TAP::Harness->new({
         verbosity => $ENV{USERSYNC_VERBOSE} ? 1 : 0,
         timer => 1,
-        exec  => \&_command,
+        exec  => sub { _command($_[1], "$stderr") },
     });
     my $last = time;
     my $good = 1;
-    my %found;
+    my (%found, @failures);
+    $harness->callback(made_parser => sub {
+        my ($parser) = @_;
+        @failures = ();
+        $parser->callback(test => sub {
+            push @failures, $_[0]->as_string unless $_[0]->is_ok;
+        });
+    });
     $harness->callback(after_test => sub {
         my ($job, $parser) = @_;
         my $file = $job->[0];
         $found{$file} = 1;
         my $ok = $parser->has_problems ? 0 : 1;
         $good &&= $ok;
+        my $said = _take("$stderr");
+        print STDERR $said;
         $class->record($label, $file, $ok,
-            skip => $parser->skip_all, seconds => time - $last);
+            skip => $parser->skip_all, seconds => time - $last,
+            $ok ? () : (said => _reason($parser, \@failures, $said)));
         $last = time;
     });
     eval { $harness->runtests(@files); 1 } or do {
-        print STDERR "$@\n";
+        print STDERR _take("$stderr"), "$@\n";
         $good = 0;
         $class->record($label, $_, 0) for grep { !$found{$_} } @files;
     };
     return $good;
+}
+
+# The text in a file, which is empty after that.
+sub _take {
+    my ($file) = @_;
+    my $text = slurp($file);
+    truncate $file, 0 or die "$file: $!\n";
+    return $text;
+}
+
+# Why a file has failed, in some lines.
+sub _reason {
+    my ($parser, $failures, $said) = @_;
+    my @lines = (@$failures, $parser->parse_errors,
+        $parser->exit ? 'exit status ' . $parser->exit : (),
+        grep {/\S/} split /\n/, $said);
+    @lines = (@lines[0 .. 29], '...', @lines[-10 .. -1]) if @lines > 40;
+    return [map { length > 300 ? substr($_, 0, 300) . '...' : $_ } @lines];
 }
 
 sub record {
@@ -67,24 +99,28 @@ sub record {
     return;
 }
 
-# How to run a file: an own command, or undef for what Perl runs by itself.
+# How to run a file, with stderr appended to the other.
 sub _command {
-    my ($harness, $file) = @_;
-    return _guard($file) if $file =~ /\.sh$/;
-    return ['timeout', '--foreground', limit(), $^X, '-It/lib', $file]
-        if $file =~ /\.t$/ && (slurp($file) || '') =~ /\A#!.*perl|^use /m;
-    return ['timeout', '--foreground', limit(), "./$file"];
+    my ($file, $stderr) = @_;
+    return _guard($file, $stderr) if $file =~ /\.sh$/;
+    my @perl = $file =~ /\.t$/
+        && (slurp($file) || '') =~ /\A#!.*perl|^use /m ? ($^X, '-It/lib') : ();
+    return ['sh', '-c', 'exec "$@" 2>>"$0"', $stderr,
+        'timeout', '--foreground', limit(), @perl,
+        @perl ? $file : "./$file"];
 }
 
 # A guard is right when it ends with 0; what it says then is of no interest.
 sub _guard {
-    my ($file) = @_;
+    my ($file, $stderr) = @_;
     my ($status, $said)
         = run_command('timeout', '--foreground', limit(), 'bash', $file);
     $said = '' unless defined $said;
     my $ok = $status == 0 && $said !~ /^not ok/m;
     return "1..1\nok 1 - $file\n" if $ok;
-    print STDERR map {"# $_\n"} split /\n/, $said;
+    open my $out, '>>', $stderr or die "$stderr: $!\n";
+    print {$out} map {"# $_\n"} split /\n/, $said;
+    close $out or die "$stderr: $!\n";
     return "1..1\nnot ok 1 - $file ended with $status\n";
 }
 
@@ -98,7 +134,10 @@ sub summary {
     my @failed  = grep { !$_->{ok} } @all;
     print "\n";
     print "skipped: $_->{file} ($_->{label}): $_->{skip}\n" for @skipped;
-    print "FAILED:  $_->{file} ($_->{label})\n" for @failed;
+    for my $test (@failed) {
+        print "FAILED:  $test->{file} ($test->{label})\n";
+        print map {"    $_\n"} @{ $test->{said} || [] };
+    }
     # a run that ran nothing has not passed
     print "no test was run\n" unless @passed || @failed;
     printf "%d passed, %d failed\n", scalar @passed, scalar @failed;
