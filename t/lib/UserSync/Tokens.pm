@@ -259,10 +259,16 @@ sub _look_nowhere_else {
 sub _expire {
     my ($front) = @_;
     my $person = person();
-    my $token = token($person, expires_in => 2);
-    my $end = time + 2;
-    passes_ok $front, $token, $person, 'good at first';
-    wait_until { time > $end + 1 } 10, 'the end of the token';
+    my ($token, $end, $response);
+    # a busy machine may need longer than the shortest life
+    for my $seconds (2, 4, 8, 16) {
+        $token = token($person, expires_in => $seconds);
+        $end = time + $seconds;
+        ($response) = ask($front, $token);
+        last if $response->{status} == 200 || time < $end - 1;
+    }
+    is $response->{status}, 200, 'good at first' or diag show($response);
+    wait_until { time > $end + 1 } 30, 'the end of the token';
     stopped_ok $front, $token, 'then expired';
     return;
 }
@@ -279,7 +285,9 @@ sub _change_keys {
     passes_ok $front, $_, $person, 'the old one goes on' for @old;
     double()->revoke_keys;
     passes_ok $front, $_, $person, 'for a while even when revoked' for @old;
+    my @children = $httpd->children;
     $httpd->graceful;
+    wait_until { !grep { alive($_) } @children } 30, 'the children to end';
     stopped_ok $front, $_, 'revoked' for @old;
     passes_ok $front, $_, $person, 'the new one goes on' for @new;
     return;
