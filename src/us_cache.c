@@ -37,9 +37,11 @@
  * memory well. */
 #define SHMCB_INDEX 32
 
-/* How long to wait for another process that is at the cache.  It needs about
- * a microsecond; one that was stopped just there must not stop everybody. */
-#define LOCK_TRIES 200
+/* How long to wait for another thread that is at the cache.  It needs about a
+ * microsecond: to sleep at once would cost a hundred.  One that was stopped
+ * just there must not stop everybody. */
+#define LOCK_TRIES 300
+#define LOCK_BUSY 100 /* of them without a pause */
 #define LOCK_PAUSE 50 /* usec */
 
 struct us_cache_choice {
@@ -247,7 +249,9 @@ static int lock(void)
         if (!APR_STATUS_IS_EBUSY(rv)) {
             return rv == APR_SUCCESS;
         }
-        apr_sleep(LOCK_PAUSE);
+        if (i >= LOCK_BUSY) {
+            apr_sleep(LOCK_PAUSE);
+        }
     }
     return 0;
 }
