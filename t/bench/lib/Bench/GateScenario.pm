@@ -68,15 +68,21 @@ sub users {
         _rounds('known', \@both, $options)) };
 }
 
-# The same guarantee as stock httpd can give it.
+# The same guarantee as stock httpd can give it: one client that waits for each
+# answer, which tells how long a request takes, and more than the cores can
+# serve, which tells how much work it is.
 sub dbd {
     my ($options, $start, $world) = @_;
     my $file = Bench::Crowd::names($world, 'app', $KNOWN);
     my @all = map {
         $start->($_, auth => 'basic', users => $file, count => $KNOWN)
     } qw(gate login alone);
-    return { known => _paired('rate', 'gate', 'login',
-        _rounds('known', \@all, $options)) };
+    my %result;
+    for my $count (1, $options->{connections}) {
+        $result{"$count at a time"} = _paired('rate', 'gate', 'login',
+            _rounds('known', \@all, { %$options, connections => $count }));
+    }
+    return \%result;
 }
 
 # Rounds of those who have met all users.
