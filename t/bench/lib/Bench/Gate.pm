@@ -22,7 +22,7 @@ use UserSync::HTTP ();
 use UserSync::Util qw(slurp);
 
 # A second; more than any of them answers. No run asks for a user twice.
-my $MOST = 20_000;
+my $MOST = 30_000;
 
 sub modules {
     my ($self) = @_;

@@ -17,7 +17,7 @@ my $TOKENS = 500;
 my $KNOWN = 10_000;
 
 # Known by name; more than one run of "unknown" can ask for.
-my $NAMES = 500_000;
+my $NAMES = 1_000_000;
 
 my %PLACE = (static => '/static.html', proxied => '/proxied/small');
 
