@@ -36,7 +36,8 @@ sub served_tests {
 sub run {
     my ($class, $label, @files) = @_;
     return 1 unless @files;
-    my $stderr = File::Temp->new;
+    # where it goes with the rest, should this process be killed
+    my $stderr = File::Temp->new(DIR => $ENV{USERSYNC_RUN} || '.');
     my $harness = TAP::Harness->new({
         verbosity => $ENV{USERSYNC_VERBOSE} ? 1 : 0,
         timer => 1,

@@ -17,7 +17,7 @@ use Digest::SHA qw(hmac_sha256);
 use Exporter qw(import);
 use JSON::PP ();
 use MIME::Base64 qw(decode_base64url encode_base64url);
-use Test::More import => [qw(cmp_ok diag is subtest)];
+use Test::More import => [qw(cmp_ok diag is is_deeply subtest)];
 
 use UserSync::App ();
 use UserSync::Httpd ();
@@ -267,7 +267,8 @@ sub _expire {
         ($response) = ask($front, $token);
         last if $response->{status} == 200 || time < $end - 1;
     }
-    is $response->{status}, 200, 'good at first' or diag show($response);
+    is_deeply [$response->{status}, ($response->{json} || {})->{row}{id}],
+        [200, $person->{id}], 'good at first' or diag show($response);
     wait_until { time > $end + 1 } 30, 'the end of the token';
     stopped_ok $front, $token, 'then expired';
     return;
