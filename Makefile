@@ -1,78 +1,120 @@
-# mod_usersync; README.md tells what each target is for.
+# mod_usersync; "make help" prints the lines with two of these: ##
 
 SHELL = /bin/bash
 APXS ?= $(firstword $(wildcard /usr/bin/apxs /usr/bin/apxs2) apxs)
-SOURCES = mod_usersync.c $(sort $(wildcard src/*.c))
-HEADERS = $(sort $(wildcard include/*.h))
+SOURCES = mod_usersync.c $(sort $(wildcard src/*/*.c))
+HEADERS = $(sort $(wildcard include/*.h src/*/*.h))
 MODULE = .libs/mod_usersync.so
-PACKAGES = json-c libcurl libpq libcrypto
+PACKAGES = json-c libcurl libpq libssl libcrypto
 
 # httpd's and APR's headers come by -isystem: their ring macros trip
 # -Wcast-qual.  apxs names the same directories by -I, which gcc then ignores.
-INCLUDES = -Iinclude $(addprefix -isystem ,$(sort $(shell $(APXS) -q INCLUDEDIR) \
-  $(shell $(APXS) -q APR_INCLUDEDIR) $(shell $(APXS) -q APU_INCLUDEDIR))) \
-  $(shell pkg-config --cflags $(PACKAGES))
+INCLUDES := -Iinclude -Isrc $(addprefix -isystem ,$(sort $(shell for dir in \
+  INCLUDEDIR APR_INCLUDEDIR APU_INCLUDEDIR; do $(APXS) -q $$dir; done 2>&-))) \
+  $(shell pkg-config --cflags $(PACKAGES) 2>&-)
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes \
-  -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla -Werror
+  -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
+  $(if $(WERROR),-Werror)
 HARDENING = -fvisibility=hidden -fstack-protector-strong $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 OPTIMIZE ?= -O2 -g
+WERROR ?=
 SANITIZE ?=
 COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
-LIBRARIES = $(shell pkg-config --libs $(PACKAGES))
+LIBRARIES := $(shell pkg-config --libs $(PACKAGES) 2>&-)
+LIBEXECDIR ?= $(shell $(APXS) -q LIBEXECDIR)
 
-.PHONY: all install test test-asan test-tsan test-chaos soak memcheck compare \
-  bench demo lint format clean deps-build deps-test deps-bench deps-demo deps-lint
+.PHONY: all install uninstall help test test-asan test-tsan test-chaos soak \
+  memcheck compare bench demo lint format clean check-build deps deps-test \
+  deps-bench deps-demo deps-lint
 
+##   all         the module, .libs/mod_usersync.so; WERROR=1: no warning passes
 all: $(MODULE)
 
 # The libraries' headers are what a fresh machine lacks first.
-$(MODULE): $(SOURCES) $(HEADERS) Makefile | deps-build
+$(MODULE): $(SOURCES) $(HEADERS) Makefile | check-build
 	$(APXS) -c -o mod_usersync.la '-Wc,$(COMPILE_FLAGS) $(INCLUDES)' \
 	  '-Wl,$(SANITIZE) $(LINK_FLAGS)' $(LIBRARIES) $(SOURCES)
 
+##   install     the module among httpd's own, below DESTDIR; enables nothing
 install: $(MODULE)
-	$(APXS) -i -n usersync mod_usersync.la
+	install -D -m 644 $(MODULE) '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so'
+
+##   uninstall   removes it again
+uninstall: | check-build
+	rm -f '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so'
+
+check-build:
+	@t/install-deps --check
+
+##   deps        installs what building needs, with apt; the targets below do
+##               so by themselves for what they need
+deps:
+	@t/install-deps build
+
+##   help        this list
+help:
+	@sed -n 's/^##  //p' Makefile
 
 # --- tests -------------------------------------------------------------------
 
-# Unit tests are C programs that print TAP: t/unit/NAME.c with the lower
-# layers' objects and stand-ins for the few httpd functions they call.
+# Unit tests are C programs that print TAP: t/unit/test_NAME.c with what it
+# needs of the module and of the stand-ins for httpd.  Both are compiled once,
+# into libraries, of which the linker takes what a test refers to.
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
-UNIT_SUPPORT = $(filter-out $(wildcard t/unit/test_*.c) $(UNIT_PARTNERS),\
-  $(wildcard t/unit/*.c))
-UNIT_SOURCES = $(addprefix src/us_,answer.c cache.c cafile.c config.c \
-  directives.c flight.c headers.c json.c json_scan.c log.c request.c secret.c \
-  values.c)
+UNIT_OBJECTS = $(patsubst %.c,build/unit/%.o,$(filter-out mod_usersync.c,$(SOURCES)))
+STAND_INS = $(patsubst %.c,build/unit/%.o,$(filter-out t/unit/test_%.c \
+  t/unit/shm_double.c t/unit/tsan_atomics.c,$(wildcard t/unit/*.c)))
+CPPFLAGS_OF_HTTPD := $(shell $(APXS) -q EXTRA_CPPFLAGS 2>&-)
+UNIT_COMPILE = $(CC) -pthread $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) \
+  $(INCLUDES) -It/unit
+UNIT_LIBRARIES = build/unit/stand-ins.a build/unit/usersync.a
+UNIT_LINK = -Wl,--start-group $(UNIT_LIBRARIES) -Wl,--end-group $(LIBRARIES) \
+  -lapr-1 -laprutil-1
 
-# Layers above those are linked only where they are tested, and so are
-# stand-ins for their partners.
-UNIT_PARTNERS = t/unit/dbd_double.c t/unit/tsan_atomics.c
-t/unit/bin/test_limits t/unit/bin/test_breaker: src/us_limits.c
-t/unit/bin/test_pg_pool t/unit/bin/test_pg_pool_life: src/us_pg_pool.c src/us_pg_pools.c \
-  t/unit/dbd_double.c
-t/unit/bin/test_http: src/us_http.c
+.SECONDARY: $(UNIT_OBJECTS) $(STAND_INS) \
+  $(patsubst t/unit/%.c,build/unit/t/unit/%.o,$(wildcard t/unit/*.c))
 
-t/unit/bin/%: t/unit/%.c $(UNIT_SUPPORT) $(UNIT_SOURCES) $(HEADERS) \
-  $(wildcard t/unit/*.h) Makefile | deps-build
+# What a library is made of, and how: when that changes, all is made anew.
+build/unit/made-of: FORCE | check-build
+	@mkdir -p $(@D)
+	@echo '$(UNIT_OBJECTS) $(STAND_INS) $(UNIT_COMPILE)' | cmp -s - $@ || \
+	  echo '$(UNIT_OBJECTS) $(STAND_INS) $(UNIT_COMPILE)' >$@
+FORCE:
+
+build/unit/%.o: %.c $(HEADERS) $(wildcard t/unit/*.h) Makefile build/unit/made-of
+	@mkdir -p $(@D)
+	$(UNIT_COMPILE) -c -o $@ $<
+
+build/unit/usersync.a: $(UNIT_OBJECTS) build/unit/made-of
+	rm -f $@ && ar rcs $@ $(UNIT_OBJECTS)
+
+build/unit/stand-ins.a: $(STAND_INS) build/unit/made-of
+	rm -f $@ && ar rcs $@ $(STAND_INS)
+
+# in place of APR's own
+t/unit/bin/test_shm: build/unit/t/unit/shm_double.o
+
+t/unit/bin/%: build/unit/t/unit/%.o $(UNIT_LIBRARIES)
 	@mkdir -p t/unit/bin
-	$(CC) -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
-	  $(INCLUDES) -It/unit -o $@ $(filter %.c,$^) \
-	  $(LIBRARIES) -lapr-1 -laprutil-1
+	$(UNIT_COMPILE) -o $@ $(filter %.o,$^) $(UNIT_LINK)
 
+##   test        the whole suite; TEST_ARGS='--mpm event t/010-smoke.t'
 test: deps-test
-	$(MAKE) all $(UNIT_TESTS)
+	$(MAKE) -j$$(nproc) all $(UNIT_TESTS)
 	t/run-suite $(TEST_ARGS)
 
+##   test-asan   the same with AddressSanitizer and UndefinedBehaviorSanitizer
 # The same suite with the module built for AddressSanitizer and
 # UndefinedBehaviorSanitizer; httpd itself is Debian's, hence the preload.
 test-asan: deps-test
 	rm -rf build/asan && mkdir -p build/asan
 	cp -R $(filter-out build,$(wildcard *)) build/asan/
-	$(MAKE) -C build/asan all $(UNIT_TESTS) OPTIMIZE='-O1 -g' \
-	  SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
+	$(MAKE) -j$$(nproc) -C build/asan all $(UNIT_TESTS) OPTIMIZE='-O1 -g' \
+	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
 	USERSYNC_HTTPD=t/sanitized-httpd build/asan/t/run-suite $(TEST_ARGS)
 
+##   test-chaos  half an hour of failures of all parts
 # The failures of t/chaos, in which all parts go down in turn and at once: short
 # in the suite, here for about ten minutes with each MPM.
 test-chaos: deps-test
@@ -82,41 +124,48 @@ test-chaos: deps-test
 
 # What threads and children share, with ThreadSanitizer: the unit tests of it,
 # then the served tests that press it hardest.  They take longer than usual.
-TSAN_UNITS = limits breaker pg_pool pg_pool_life http log flight cache
+TSAN_UNITS = limits shares breaker breaker_who pg_pool pg_pool_life http log flight \
+  cache webhook
 TSAN_TESTS = $(addprefix t/,230-races.t 320-pg-pool.t 330-pg-away.t \
   350-concurrency.t 360-circuit-breaker.t 523-gate-parallel.t 525-gate-hang.t \
+  532-hook-outages.t 533-hook-supabase.t 534-hook-forward.t \
   600-ten-thousand.t)
 TSAN_FLAGS = -fsanitize=thread -fno-omit-frame-pointer
 TSAN_ARGS ?= --mpm event,worker $(TSAN_UNITS:%=t/unit/bin/test_%) $(TSAN_TESTS)
 
+##   test-tsan   what threads and children share, with ThreadSanitizer
 test-tsan: deps-test
 	rm -rf build/tsan && mkdir -p build/tsan
 	cp -R $(filter-out build,$(wildcard *)) build/tsan/
 	rm -rf build/tsan/t/unit/bin
-	$(MAKE) -C build/tsan all $(TSAN_UNITS:%=t/unit/bin/test_%) \
+	$(MAKE) -j$$(nproc) -C build/tsan all $(TSAN_UNITS:%=t/unit/bin/test_%) \
 	  t/tsan_atomics.so OPTIMIZE='-O1 -g' SANITIZE='$(TSAN_FLAGS)'
 	USERSYNC_HTTPD=t/tsan-httpd USERSYNC_PATIENCE=3 \
 	  t/tsan build/tsan/t/run-suite $(TSAN_ARGS)
 
-t/tsan_atomics.so: t/unit/tsan_atomics.c Makefile | deps-build
-	$(CC) -shared -fPIC $(shell $(APXS) -q EXTRA_CPPFLAGS) \
+t/tsan_atomics.so: t/unit/tsan_atomics.c Makefile | check-build
+	$(CC) -shared -fPIC $(CPPFLAGS_OF_HTTPD) \
 	  $(filter-out -fvisibility=hidden,$(COMPILE_FLAGS)) $(INCLUDES) -o $@ $<
 
 # Long measures, by hand: memory over 200 000 logins, valgrind over mixed ones.
+##   soak        memory over 200 000 logins
 soak: deps-test
 	$(MAKE) all
 	USERSYNC_LIMIT=3600 t/run-suite --mpm event -v t/long/memory.t
 
+##   memcheck    valgrind over mixed logins
 memcheck: deps-test
 	$(MAKE) all
 	USERSYNC_LIMIT=1800 USERSYNC_PATIENCE=4 t/run-suite --mpm event -v \
 	  t/long/memcheck.t
 
+##   compare     a login beside mod_proxy_http to the same upstream
 # A login beside mod_proxy_http to the same upstream; figures, no judgement.
 compare: deps-test
 	$(MAKE) all
 	t/run-suite --mpm event -v t/long/compare.t
 
+##   bench       beside what else could do it; SCENARIOS, ROUNDS, SECONDS
 # Side by side with what else could do it, in turn; t/bench/run tells more.
 # SCENARIOS (all), ROUNDS and SECONDS of each run; KEEP=1: the others' results;
 # QUIET=10: runs again what was disturbed by more than 10 % of the machine.
@@ -136,48 +185,62 @@ build/bench/lookups: t/bench/lookups.c Makefile
 	$(CC) -D_GNU_SOURCE $(COMPILE_FLAGS) $(shell pkg-config --cflags libpq) \
 	  -o $@ $< $(shell pkg-config --libs libpq) -lcrypto
 
+##   demo        a tour with servers of its own
 demo: deps-demo
 	$(MAKE) all
 	t/demo
 
+##   lint        looks at all code without running it
 lint: deps-lint
 	t/lint
 
+##   format      puts C into the form that lint asks for
 format: deps-lint
-	clang-format -i mod_usersync.c src/*.c include/*.h t/unit/*.[ch] \
+	clang-format -i mod_usersync.c src/*/*.[ch] include/*.h t/unit/*.[ch] \
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-build deps-test deps-bench deps-demo deps-lint:
-	@t/install-deps build $(filter-out build,$(@:deps-%=%))
+deps-test deps-bench deps-demo deps-lint:
+	@t/install-deps build $(@:deps-%=%)
+	@$(if $(filter deps-test,$@),t/openapi/install)
 
+# A copy of the tree, such as build/asan, uses what was fetched here.
+export USERSYNC_OPENAPI ?= $(CURDIR)/build/openapi
+
+##   clean       removes all that was made here
 clean:
-	rm -rf .libs src/.libs t/unit/bin t/logs build
-	rm -f mod_usersync.la *.lo *.slo *.o src/*.lo src/*.slo src/*.o
+	rm -rf .libs src/*/.libs t/unit/bin t/logs build
+	rm -f mod_usersync.la *.lo *.slo *.o src/*/*.lo src/*/*.slo src/*/*.o
 
 # --- fuzzing -----------------------------------------------------------------
 
 # t/fuzz/fuzz_NAME.c are targets, t/fuzz/corpus/NAME their first inputs.  With
 # replay.c each is also a test that runs the inputs and needs no clang.
 FUZZ_NAMES = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
-FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/strict.c $(wildcard t/unit/*_stubs.c)
+FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/identity.c t/fuzz/strict.c
 FUZZ_HEADERS = $(wildcard t/fuzz/*.h t/unit/*_stubs.h) t/unit/tap.h
-FUZZ_COMPILE = -pthread $(shell $(APXS) -q EXTRA_CPPFLAGS) $(COMPILE_FLAGS) \
+FUZZ_COMPILE = -pthread $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) \
   $(INCLUDES) -It/unit
 UNIT_TESTS += $(addprefix t/unit/bin/replay_,$(FUZZ_NAMES))
 
 t/unit/bin/replay_%: t/fuzz/fuzz_%.c t/fuzz/replay.c $(FUZZ_SUPPORT) \
-  $(UNIT_SOURCES) $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-build
+  $(UNIT_LIBRARIES) $(FUZZ_HEADERS)
 	@mkdir -p t/unit/bin
-	$(CC) $(FUZZ_COMPILE) -o $@ $(filter %.c,$^) \
-	  $(LIBRARIES) -lapr-1 -laprutil-1
+	$(UNIT_COMPILE) -o $@ $(filter %.c,$^) $(UNIT_LINK)
 
 # clang warns of httpd's macros, which gcc takes for the system's.
 build/fuzz/fuzz_%: WARNINGS += -Wno-cast-qual -Wno-missing-field-initializers
 build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
   -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(UNIT_SOURCES) \
-  $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-fuzz
+# The fuzzer has to see inside of all that a target calls.
+FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan log shm wipe) \
+  $(addprefix src/config/,cache_choice cafile config directives hook_secret \
+  secret values) $(addprefix src/supabase/,answer answer_code answer_error \
+  answer_text hook_payload user webhook) \
+  $(addprefix src/doors/,headers request))
+
+build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(FUZZED) \
+  $(wildcard t/unit/*_stubs.c) $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-fuzz
 	@mkdir -p build/fuzz
 	clang $(FUZZ_COMPILE) -o $@ $(filter %.c,$^) \
 	  $(LIBRARIES) -lapr-1 -laprutil-1
@@ -186,6 +249,7 @@ build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(UNIT_SOURCES) \
 TIME ?= 60
 FUZZ ?= $(FUZZ_NAMES)
 
+##   fuzz        TIME seconds for each of FUZZ
 fuzz: $(addprefix build/fuzz/fuzz_,$(FUZZ))
 	t/fuzz/run '$(TIME)' $(FUZZ)
 

@@ -1,21 +1,25 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * mod_usersync: every user whom Supabase Auth created or authenticated
- * through this server has a row in the application's own users table before
- * the application sees the request.
+ * mod_usersync: every user whom Supabase Auth created or authenticated through
+ * this server has a row in the application's own users table before the
+ * application sees the request.
  *
- * This file is the front door: the module record, the hooks in their order
- * with the reason for each, the route table, and what a child sets up.
+ * This file has the module record, the hooks in their order with the reason
+ * for each, the route table, and what a child sets up.
  */
+#include "us_breaker.h"
+#include "us_cache.h"
 #include "us_config.h"
-#include "us_flows.h"
+#include "us_sign_in.h"
+#include "us_sign_out.h"
 #include "us_gate.h"
+#include "us_hook.h"
 #include "us_http.h"
 #include "us_limits.h"
 #include "us_log.h"
 #include "us_pg.h"
-#include "us_response.h"
+#include "us_reply.h"
 
 #include <ap_mpm.h>
 #include <http_core.h>
@@ -28,33 +32,33 @@
 
 #include <string.h>
 
+/* core_dir_config.expr_handler, of httpd 2.4.20, is the newest feature used */
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 53)
+#error "httpd 2.4.20 or newer is needed"
+#endif
+
 /* --- the routes --- */
 
-typedef int (*route_function)(request_rec *r, us_call *call,
-                              const us_services *services);
-
-/* SetHandler name -> function. */
+/* SetHandler name -> what Supabase is asked for, or that it asks us. */
 static const struct route {
     const char *handler;
-    route_function run;
+    int is_hook;
+    us_operation operation; /* unless it is a hook */
 } routes[] = {
-    {"usersync-register", us_register},
-    {"usersync-login", us_login},
+#define ROUTE(handler, operation) {handler, 0, operation},
+    US_ROUTES(ROUTE)
+#undef ROUTE
+        {.handler = US_HOOK_HANDLER, .is_hook = 1},
 };
 
 #define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))
-#define ROUTE_PREFIX "usersync-"
-
-/* The same names for us_config_check.c; kept in step by a guard in t/. */
-const char *const us_route_names[]
-    = {"usersync-register", "usersync-login", NULL};
-
 static const struct route *find_route(const char *handler)
 {
     apr_size_t i;
 
     if (handler == NULL
-        || strncmp(handler, ROUTE_PREFIX, sizeof(ROUTE_PREFIX) - 1) != 0) {
+        || strncmp(handler, US_ROUTE_PREFIX, sizeof(US_ROUTE_PREFIX) - 1)
+               != 0) {
         return NULL;
     }
     for (i = 0; i < ROUTE_COUNT; i++) {
@@ -68,9 +72,9 @@ static const struct route *find_route(const char *handler)
 /* --- claiming the URI --- */
 
 /*
- * The handler that a section of the configuration sets, or NULL: r->handler
- * itself is filled in long after the URI has been mapped.  SetHandler keeps
- * an expression, a plain name being one, too.
+ * The handler that a section of the configuration sets, or NULL; r->handler is
+ * set only long after the URI has been mapped.  SetHandler always stores an
+ * expression, even for a plain name.
  */
 static const char *handler_of(request_rec *r, const core_dir_config *section)
 {
@@ -85,10 +89,10 @@ static const char *handler_of(request_rec *r, const core_dir_config *section)
 }
 
 /*
- * translate_name: our routes have no file.  Without this the file system is
- * walked for one, mod_rewrite and mod_alias map the path, and mod_proxy
- * claims it under ProxyPass /.  Sections other than <Location> are not known
- * yet; a route that they set takes the normal path.
+ * translate_name: our routes have no file.  Without this hook, httpd walks the
+ * file system for one, mod_rewrite and mod_alias map the path, and mod_proxy
+ * claims it under ProxyPass /.  Only <Location> sections are known at this
+ * time; a route in another section takes the normal path.
  */
 static int translate_name(request_rec *r)
 {
@@ -98,7 +102,7 @@ static int translate_name(request_rec *r)
     if (route == NULL) {
         return DECLINED;
     }
-    /* map_to_storage cannot see the section: httpd starts afresh there */
+    /* map_to_storage cannot see the section: httpd has reset it there */
     ap_set_module_config(r->request_config, &usersync_module,
                          apr_pmemdup(r->pool, route, sizeof(*route)));
     r->filename = apr_pstrdup(r->pool, route->handler);
@@ -114,7 +118,7 @@ static int map_to_storage(request_rec *r)
 
 /* --- the handler --- */
 
-/* A <Location> with a literal path; what is below it is not the route. */
+/* Is this below a <Location> with a literal path, so not the route itself? */
 static int is_below_route(request_rec *r)
 {
     const core_server_config *core
@@ -145,12 +149,13 @@ static int is_below_route(request_rec *r)
     return below;
 }
 
-/* What this child made for each server in child_init; read-only since. */
+/* What child_init made for each server; read-only after that. */
 static apr_hash_t *services_of; /* server_rec * -> us_services */
 static apr_hash_t *gate_of;     /* server_rec * -> us_gate */
+static apr_hash_t *hook_of;     /* server_rec * -> us_hook */
 
-/* The checks before the body is looked at. */
-static us_outcome check_request(request_rec *r, const us_services *services)
+/* The checks before the body is read. */
+static us_outcome check_request(request_rec *r)
 {
     if (is_below_route(r)) {
         return US_NOT_FOUND;
@@ -158,19 +163,45 @@ static us_outcome check_request(request_rec *r, const us_services *services)
     if (r->method_number == M_OPTIONS) {
         return US_OPTIONS;
     }
-    if (r->method_number != M_POST) {
-        return US_METHOD_NOT_ALLOWED;
+    return r->method_number == M_POST ? US_OK : US_METHOD_NOT_ALLOWED;
+}
+
+static int answer_route(request_rec *r, us_call *call, us_operation operation)
+{
+    const us_services *services
+        = apr_hash_get(services_of, &r->server, sizeof(r->server));
+
+    if (services == NULL) {
+        us_fail(call, US_NOT_CONFIGURED,
+                "this server has no project: UserSyncSupabaseURL or "
+                "UserSyncSupabaseKey is missing, or libcurl does not accept "
+                "them");
+        return us_reply_send(r, call, US_NOT_CONFIGURED, NULL);
     }
-    return services != NULL ? US_OK : US_NOT_CONFIGURED;
+    return operation == US_LOG_OUT ? us_sign_out(r, call, services->supabase)
+                                   : us_sign_in(r, call, services, operation);
+}
+
+static int answer_hook(request_rec *r, us_call *call)
+{
+    us_hook *hook = apr_hash_get(hook_of, &r->server, sizeof(r->server));
+
+    if (hook == NULL) {
+        us_fail(call, US_NOT_CONFIGURED,
+                "this server has no hook: UserSyncHookSecret is missing, or "
+                "OpenSSL or libcurl could not be set up for it");
+        return us_reply_send(r, call, US_NOT_CONFIGURED, NULL);
+    }
+    return us_hook_answer(r, call, hook);
 }
 
 static int handle(request_rec *r)
 {
-    /* A route of a <Location> stays one whatever comes later: a RewriteRule
-     * in <Location "/"> would hand the password to its back end. */
+    /* A route in a <Location> stays a route whatever comes later: a
+     * RewriteRule in <Location "/"> would otherwise pass the password to its
+     * back end. */
     const struct route *route
         = ap_get_module_config(r->request_config, &usersync_module);
-    const us_services *services;
     us_outcome outcome;
     us_call call;
 
@@ -185,20 +216,21 @@ static int handle(request_rec *r)
     call.pool = r->pool;
     call.name = route->handler;
     call.log.r = r;
-    call.log.request_id = us_response_request_id(r);
+    call.log.request_id = us_reply_request_id(r);
     call.upstream_time = -1;
     call.store_time = -1;
-    services = apr_hash_get(services_of, &r->server, sizeof(r->server));
-    outcome = check_request(r, services);
-    if (outcome != US_OK) {
-        if (outcome == US_NOT_CONFIGURED) {
-            call.cause = "this server has no project: UserSyncSupabaseURL or "
-                         "UserSyncSupabaseKey is missing, or libcurl does "
-                         "not take them";
-        }
-        return us_response_send(r, &call, outcome, NULL);
+    if (!route->is_hook && route->operation == US_LOG_OUT) {
+        /* it is for this route alone: no log format or filter finds it
+         * later, however the request ends */
+        call.authorization = apr_table_get(r->headers_in, "Authorization");
+        apr_table_unset(r->headers_in, "Authorization");
     }
-    return route->run(r, &call, services);
+    outcome = check_request(r);
+    if (outcome != US_OK) {
+        return us_reply_send(r, &call, outcome, NULL);
+    }
+    return route->is_hook ? answer_hook(r, &call)
+                          : answer_route(r, &call, route->operation);
 }
 
 /* --- the gate --- */
@@ -209,7 +241,7 @@ static int post_read_request(request_rec *r)
     return DECLINED;
 }
 
-/* Our own routes make the row themselves. */
+/* Our own routes create the row themselves. */
 static int fixups(request_rec *r)
 {
     if (ap_get_module_config(r->request_config, &usersync_module) != NULL
@@ -229,16 +261,21 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     return us_cache_pre_config(pconf);
 }
 
-/* Is UserSyncEnsure On anywhere? */
-static int has_gate(const server_rec *s)
+/* Is there a door that is worth a cache: a gate, or a hook? */
+static int uses_cache(const server_rec *s)
 {
-    while (s != NULL && !us_config_server(s)->gate) {
-        s = s->next;
+    int uses = us_config_server(s)->cache != NULL;
+
+    for (; s != NULL && !uses; s = s->next) {
+        const us_server_conf *conf = us_config_server(s);
+
+        uses = us_config_has_gate(conf) || conf->hook_secrets != NULL;
     }
-    return s != NULL;
+    return uses;
 }
 
-/* configtest and the first of two configuration passes end before this. */
+/* configtest does not get here; the first of two configuration passes returns
+ * at once. */
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
@@ -249,18 +286,25 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
         return OK;
     }
     rv = us_limits_create(pconf, s);
+    if (rv == APR_SUCCESS) {
+        rv = us_breaker_create(pconf, s);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = us_users_share(pconf, s);
+    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
-                     "US013: no shared memory for UserSyncMaxConcurrent and "
-                     "UserSyncCircuitBreaker");
+                     "US013: no shared memory for UserSyncMaxConcurrent, "
+                     "UserSyncCircuitBreaker and the users tables");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (has_gate(s)) {
+    if (uses_cache(s)) {
         rv = us_cache_create(pconf, ptemp, s, us_config_server(s)->cache);
         if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
-                         "US016: the cache of known users cannot be made: see "
-                         "UserSyncCache");
+            ap_log_error(
+                APLOG_MARK, APLOG_CRIT, rv, s,
+                "US016: the cache of known users cannot be created: see "
+                "UserSyncCache");
             return HTTP_INTERNAL_SERVER_ERROR;
         }
     }
@@ -268,7 +312,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     return OK;
 }
 
-/* In the parent: a child that was killed could not leave by itself. */
+/* In the parent: a child that was killed could not free its seats itself. */
 static void child_status(server_rec *s, pid_t pid, ap_generation_t generation,
                          int slot, mpm_child_status state)
 {
@@ -287,8 +331,8 @@ static void child_environment(apr_pool_t *pchild, server_rec *s)
     us_pg_child_environment();
 }
 
-/* The Supabase client of a configuration: made once, shared by the vhosts
- * that inherit it. */
+/* The Supabase client of a configuration: created once, and shared by the
+ * vhosts that inherit it. */
 static us_supabase *supabase_of(apr_pool_t *pchild, apr_hash_t *known,
                                 us_server_conf *conf)
 {
@@ -303,32 +347,31 @@ static us_supabase *supabase_of(apr_pool_t *pchild, apr_hash_t *known,
     return supabase;
 }
 
-/* The routes of a server, or what of them there can be. */
+/* The services of a server's routes; NULL: the client cannot be created. */
 static us_services *services_for(apr_pool_t *pchild, apr_hash_t *known,
-                                 us_server_conf *conf, us_store *store,
-                                 us_cache *cache)
+                                 us_server_conf *conf, us_users *users)
 {
     us_services *services = apr_pcalloc(pchild, sizeof(*services));
 
     services->supabase = supabase_of(pchild, known, conf);
-    services->store = store;
-    services->cache = cache;
+    services->users = users;
     return services->supabase != NULL ? services : NULL;
 }
 
 /*
- * Everything with a socket in it is made here, after the fork: libcurl's and
- * libpq's handles must not be shared between processes.  The store is kept
- * per server: two vhosts may have the same lines of ours and another
- * database.
+ * Everything with a socket is created here, after the fork: processes must not
+ * share libcurl's and libpq's handles.  There is one store per server: two
+ * vhosts may have the same lines of ours and different databases.
  */
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     apr_hash_t *known = apr_hash_make(pchild);
     int has_http = us_http_start(pchild);
+    int index = 0;
 
     services_of = apr_hash_make(pchild);
     gate_of = apr_hash_make(pchild);
+    hook_of = apr_hash_make(pchild);
     us_limits_child_init(s);
     us_cache_child_init(pchild, s);
     if (!has_http) {
@@ -336,42 +379,43 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
                      "libcurl cannot be started: every sign-in will be "
                      "refused");
     }
-    for (; s != NULL; s = s->next) {
+    for (; s != NULL; s = s->next, index++) {
         us_server_conf *conf = us_config_server(s);
         int has_routes = has_http && us_config_is_complete(conf);
         server_rec **key;
-        us_pg_pool *pg;
-        us_store *store;
-        us_cache *cache;
+        us_users *users;
 
-        if (!has_routes && !conf->gate) {
+        if (!has_routes && !us_config_has_gate(conf)
+            && conf->hook_secrets == NULL) {
             continue;
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
-        pg = us_pg_pool_get(pchild, s, us_config_store_timeout(conf));
-        store = us_store_create(pchild, conf, pg);
-        cache = us_cache_get(pchild, s, conf, us_pg_pool_lines(pg));
+        users = us_users_create(pchild, s, index);
         if (has_routes) {
             apr_hash_set(services_of, key, sizeof(*key),
-                         services_for(pchild, known, conf, store, cache));
+                         services_for(pchild, known, conf, users));
         }
-        if (conf->gate) {
+        if (us_config_has_gate(conf)) {
             apr_hash_set(gate_of, key, sizeof(*key),
-                         us_gate_create(pchild, s, store, cache));
+                         us_gate_create(pchild, s, users));
+        }
+        if (conf->hook_secrets != NULL) {
+            apr_hash_set(hook_of, key, sizeof(*key),
+                         has_http ? us_hook_create(pchild, s, users) : NULL);
         }
     }
 }
 
 static void register_hooks(apr_pool_t *pool)
 {
-    /* who would take our paths if they came first */
+    /* modules that would take our paths if they came first */
     static const char *const mappers[]
         = {"mod_rewrite.c", "mod_alias.c", "mod_proxy.c", NULL};
     static const char *const handlers[] = {"mod_proxy.c", NULL};
-    /* who may say there only who the user is: SSLUserName, SetEnv, Session */
+    /* these may set the user only there: SSLUserName, SetEnv, Session */
     static const char *const tellers[]
         = {"mod_ssl.c", "mod_env.c", "mod_session.c", NULL};
-    /* who sends the request elsewhere */
+    /* modules that redirect the request */
     static const char *const movers[] = {"mod_dir.c", NULL};
 
     (void)pool;
@@ -381,10 +425,10 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     /* before mod_dbd, which connects in its own child_init */
     ap_hook_child_init(child_environment, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    /* after mod_dbd: its pools must be there, and die after ours */
+    /* after mod_dbd: its pools must exist, and be destroyed after ours */
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_LAST);
     ap_hook_child_status(child_status, NULL, NULL, APR_HOOK_MIDDLE);
-    /* before mod_headers' "early": what that sets is the administrator's */
+    /* before mod_headers' "early": the administrator's headers stay */
     ap_hook_post_read_request(post_read_request, NULL, NULL,
                               APR_HOOK_REALLY_FIRST);
     ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);

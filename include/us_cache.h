@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_cache.h: users who are known to have a row, shared by all children and
- * kept by one of httpd's providers of a small object cache (ap_socache.h).
+ * us_cache.h: the users who are known to have a row.  All children share this
+ * cache; one of httpd's small object cache providers (ap_socache.h) holds it.
  *
- * A user is known for UserSyncCacheTimeout from when his row was seen; he is
- * not when in doubt: what the cache cannot tell costs one look at the table.
+ * A user is known for UserSyncCacheTimeout after their row was seen.  If in
+ * doubt, the cache does not know them: that costs one look at the table.
  */
 #ifndef US_CACHE_H
 #define US_CACHE_H
@@ -17,50 +17,54 @@ typedef struct us_cache us_cache;
 
 /* --- set-up --- */
 
-/*
- * Read the value of UserSyncCache, provider[:args] or none.
- *
- * choice  set to what was chosen, in pool
- *
- * Returns NULL, or a sentence part that follows the directive's name.
- */
-const char *us_cache_choose(apr_pool_t *pool, apr_pool_t *temp_pool,
-                            const char *arg, us_cache_choice **choice);
-
-/* pre_config: let Mutex set how children take turns at the cache. */
+/* pre_config: lets the Mutex directive choose the lock around the cache. */
 int us_cache_pre_config(apr_pool_t *pconf);
 
-/* check_config: can the provider be had that is used without UserSyncCache?
- * NULL, or a sentence that says what to do. */
-const char *us_cache_check_default(apr_pool_t *pool);
-
 /*
- * post_config: the cache of the generation that is about to start.
+ * post_config: creates the cache of the generation that is about to start.
  *
  * choice  UserSyncCache of the main server; NULL: the default
  */
 apr_status_t us_cache_create(apr_pool_t *pconf, apr_pool_t *ptemp,
                              server_rec *s, const us_cache_choice *choice);
 
-/* child_init, before us_cache_get. */
+/* child_init: call it before us_cache_get. */
 void us_cache_child_init(apr_pool_t *pchild, server_rec *s);
 
 /*
  * child_init: the part of the cache for one table.  NULL, which the functions
- * below take: no cache.
+ * below accept, means that there is no cache.
  *
- * database  what says where the table of conf is; only hashed
+ * database  a text that identifies the database of conf's table; only its hash
+ *           is used
  */
 us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
                        const us_server_conf *conf, const char *database);
 
 /* --- any thread --- */
 
-/* Is this user known?  id: a canonical UUID; pool: for the provider. */
-int us_cache_has(const us_cache *cache, apr_pool_t *pool, const char *id);
+/* The user to look up, or whose row was seen. */
+typedef struct us_cache_user {
+    const char *id;       /* a canonical UUID */
+    apr_uint64_t history; /* of the table's server, see us_pg_history: an entry
+                           * from one history is not valid in another */
+    int has_email;        /* look up: does the e-mail matter; add: is it
+                           * known? */
+    const char *email;    /* if has_email: the e-mail; NULL: none */
+} us_cache_user;
 
-/* His row was seen. */
+typedef enum us_known {
+    US_UNKNOWN,
+    US_KNOWN,      /* the row exists */
+    US_KNOWN_EMAIL /* the row exists and has this e-mail */
+} us_known;
+
+/* Is this user known?  pool is for the provider. */
+us_known us_cache_look(const us_cache *cache, apr_pool_t *pool,
+                       const us_cache_user *user);
+
+/* Remembers that the row was seen.  Only a hash of the e-mail is stored. */
 void us_cache_add(const us_cache *cache, apr_pool_t *pool, const us_log *log,
-                  const char *id);
+                  const us_cache_user *user);
 
 #endif /* US_CACHE_H */

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_clock.h: time that does not jump.  Deadlines are absolute points on
- * CLOCK_MONOTONIC in microseconds: setting the system's clock neither
- * prolongs nor cuts a wait, as it would with apr_time_now().
+ * us_clock.h: a clock that does not jump.  Deadlines are absolute times on
+ * CLOCK_MONOTONIC in microseconds: setting the system's clock neither prolongs
+ * nor shortens a wait, as it would with apr_time_now().
  */
 #ifndef US_CLOCK_H
 #define US_CLOCK_H

@@ -3,9 +3,9 @@
 /*
  * us_log.h: tracing for every layer, and the limiter of repeated lines.
  *
- * Lower layers trace (debug and below); the one line that a failed request
- * may log at info or above is written by us_response.c.  Beside it stand
- * only lines about a state, written once: a table that may surprise.
+ * Lower layers trace (debug and below).  reply/reply.c writes the one line
+ * that a failed request may log at info or above.  The only other lines are
+ * about a state, such as a surprising table, and are written once.
  */
 #ifndef US_LOG_H
 #define US_LOG_H
@@ -22,7 +22,7 @@ usersync_module;
 
 APLOG_USE_MODULE(usersync);
 
-/* Write a debug or trace line, e.g. us_trace(log, APLOG_DEBUG, "...", ...). */
+/* Writes a debug or trace line: us_trace(log, APLOG_DEBUG, "...", ...). */
 #define us_trace(log, level, ...)                                       \
     do {                                                                \
         if ((log)->r != NULL && APLOG_R_IS_LEVEL((log)->r, level)) {    \
@@ -31,15 +31,14 @@ APLOG_USE_MODULE(usersync);
     } while (0)
 
 /*
- * May a line about this cause be written now?  Lines about the same cause
- * are let through once each ten seconds in a child.
+ * May a line about this cause be written now?  A child writes one line about a
+ * cause every ten seconds.
  *
  * scope       what the cause belongs to: a server
- * cause       its text; digits in it make no difference, for they are times
- *             and sizes
- * suppressed  set to how many were kept back since the last one
+ * cause       its text; digits in it are ignored, as they are times and sizes
+ * suppressed  set to how many lines were suppressed since the last one
  *
- * Returns 1 to write the line, 0 to keep it back.  Any thread.
+ * Returns 1 to write the line, 0 to suppress it.  Any thread.
  */
 int us_log_permit(const void *scope, us_outcome outcome, const char *cause,
                   unsigned *suppressed);

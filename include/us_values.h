@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_values.h: the kinds of values that directives take.  Each parser either
- * fills its result or says what is allowed; nothing is stored on an error.
- * Every message is a sentence part that follows the directive's name.
+ * us_values.h: parsers for the values of directives.  Each parser either sets
+ * its result or says what is allowed; on an error it stores nothing.  Every
+ * message is a sentence part that follows the directive's name.
  */
 #ifndef US_VALUES_H
 #define US_VALUES_H
@@ -16,8 +16,8 @@
 
 /*
  * A duration: digits and an optional unit ms, s, mi or h (seconds without
- * one), as httpd writes them.  Own parser because ap_timeout_parameter_parse
- * takes "ms" and "10sfoo".
+ * one), as httpd writes them.  This is our own parser because
+ * ap_timeout_parameter_parse accepts "ms" and "10sfoo".
  *
  * min, max  bounds in microseconds, both allowed
  */
@@ -33,22 +33,43 @@ const char *us_value_bytes(apr_pool_t *pool, const char *arg, apr_size_t min,
 const char *us_value_count(apr_pool_t *pool, const char *arg, int min, int max,
                            int *value);
 
-/* A number from 1 to max, or 1% to 100%: then *percent is set to 1. */
-const char *us_value_share(apr_pool_t *pool, const char *arg, int max,
-                           int *value, int *percent);
+/* A number, or a percentage where it is 0; both 0: Off. */
+typedef struct us_share {
+    int number;
+    int percent;
+} us_share;
+
+/* A number from 1 to max, or 1% to 100%, or Off if has_off. */
+const char *us_value_share(apr_pool_t *pool, const char *arg, int has_off,
+                           int max, us_share *share);
 
 /*
- * The base URL of Supabase Auth: https, or http to a loopback address;
- * no user information, query or fragment; with or without /auth/v1.
+ * The base URL of Supabase Auth: https, or http to a loopback address; no user
+ * information, query or fragment; with or without /auth/v1.  The dashboard, a
+ * database or another Supabase service is refused.  The message does not show
+ * a value that may contain a password or an API key.
  *
  * url  set to scheme://host[:port][/path]/auth/v1, without a final slash
  */
 const char *us_value_supabase_url(apr_pool_t *pool, const char *arg,
                                   const char **url);
 
-/* A forward proxy: http://, https://, socks5:// or socks5h://host[:port]. */
+/* A forward proxy: http://, https://, socks5:// or socks5h://host[:port].
+ * The message does not show a password. */
 const char *us_value_proxy_url(apr_pool_t *pool, const char *arg,
                                const char **url);
+
+/*
+ * The URL of a hook: https, or http to a loopback address, as Supabase demands
+ * of hooks; no user information, query or fragment.
+ *
+ * url  set to scheme://host[:port]/path
+ */
+const char *us_value_hook_url(apr_pool_t *pool, const char *arg,
+                              const char **url);
+
+/* Is the host of this URL this machine: localhost, 127.0.0.0/8, ::1? */
+int us_value_is_loopback_url(apr_pool_t *pool, const char *url);
 
 /*
  * A column's name: a bare PostgreSQL identifier, or anything in double

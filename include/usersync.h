@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * usersync.h: the nouns that every part of mod_usersync shares.
+ * usersync.h: the types that every part of mod_usersync shares.
  *
- * A request walks one way: credentials in, Supabase's answer judged into an
- * identity, the row ensured, the reply written.  Each step returns one
- * us_outcome; what it found out beside that goes into the us_call.
+ * A request goes one way: the credentials are read, Supabase's answer becomes
+ * an identity, the row is ensured, the reply is written.  Each step returns
+ * one us_outcome and puts its other findings into the us_call.
  */
 #ifndef USERSYNC_H
 #define USERSYNC_H
@@ -16,7 +16,7 @@
 
 #define US_VERSION "0.1.0"
 
-/* At most this many columns of the users table are filled by the module. */
+/* The most columns of the users table that the module fills. */
 #define US_MAX_COLUMNS 16
 
 /* Length of a UUID in its canonical text form (RFC 9562, section 4). */
@@ -25,8 +25,9 @@
 struct request_rec;
 
 /*
- * Where a lower layer may log: a request and its id, nothing else of it is
- * used.  r is NULL outside httpd (unit tests, fuzzing): nothing is logged.
+ * The request that a lower layer logs about, and its id; nothing else of it is
+ * used.  If r is NULL, as outside httpd (unit tests, fuzzing), nothing is
+ * logged.
  */
 typedef struct us_log {
     const struct request_rec *r;
@@ -34,112 +35,198 @@ typedef struct us_log {
 } us_log;
 
 /*
- * Every way a request can end.  The order is that of the table in
- * us_response.c, which alone turns an outcome into status, code and log level.
+ * Every way a request can end, in the order of the table in reply/reply.c,
+ * which alone turns an outcome into status, code and log level.
  */
 typedef enum us_outcome {
-    US_OK,        /* session issued, row in place */
-    US_PENDING,   /* registered, no session yet */
-    US_OPTIONS,   /* OPTIONS answered */
-    US_NOT_FOUND, /* a path below the route */
+    US_OK,         /* session issued, row in place */
+    US_PENDING,    /* registered, no session yet */
+    US_LOGGED_OUT, /* the session is gone */
+    US_OPTIONS,    /* OPTIONS answered */
+    US_NOT_FOUND,  /* a path below the route */
     US_METHOD_NOT_ALLOWED,
     US_UNSUPPORTED_MEDIA,
     US_BODY_TOO_LARGE,
     US_BODY_TIMEOUT,
     US_INVALID_REQUEST, /* us_call.fields says what is wrong */
     US_INVALID_CREDENTIALS,
-    US_NOT_ALLOWED, /* not confirmed, banned, switched off */
+    US_INVALID_REFRESH, /* the refresh token does not work any more */
+    US_NO_TOKEN,        /* no access token in the request */
+    US_INVALID_TOKEN,   /* an access token that Supabase does not accept */
+    US_NOT_ALLOWED,     /* not confirmed, banned, switched off */
     US_USER_EXISTS,
     US_WEAK_PASSWORD, /* us_call.reasons says why */
     US_REFUSED,       /* any other GoTrue 4xx */
     US_RATE_LIMITED,
-    US_KEY_REFUSED,          /* our API key, not the user's fault */
+    US_SESSION_BUSY,         /* other requests refresh the same session */
+    US_KEY_REFUSED,          /* our API key was refused */
     US_UPSTREAM_UNAVAILABLE, /* nothing was sent, or the project is paused */
     US_UPSTREAM_BAD_ANSWER,
     US_UPSTREAM_TIMEOUT,
     US_UNKNOWN_TIMEOUT, /* sign-up sent, no answer in time */
     US_UNKNOWN_BROKEN,  /* sign-up sent, answer lost or not usable */
     US_STORE_UNAVAILABLE,
+    US_TABLE_MISFIT, /* the table does not match; needs a fix */
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
-    US_NO_USER_ID,       /* the gate: authenticated, but as nobody we know */
-    US_UNSYNCED,         /* the gate: let through though the store is away */
-    US_BUSY,             /* too many wait for Supabase already */
-    US_CIRCUIT_OPEN,     /* Supabase failed too often: not asked */
-    US_NOT_CONFIGURED,   /* a route where no project is configured */
+    US_NO_USER_ID,       /* the gate: authenticated, without a user id */
+    US_UNSYNCED,         /* let through while the store is away */
+    US_UNSIGNED,         /* a hook's request without a good signature */
+    US_WRONG_HOOK,       /* a hook that this module does not serve */
+    US_FORWARD_FAILED,   /* UserSyncHookForward gave no usable answer */
+    US_BUSY,             /* too many requests wait for Supabase */
+    US_CIRCUIT_OPEN,     /* Supabase failed too often and is not asked */
+    US_NOT_CONFIGURED,   /* a route without a configured project */
     US_ANSWERED_ALREADY, /* httpd itself has refused the body */
     US_OUTCOME_COUNT
 } us_outcome;
 
-/* One complaint about one member of the request body. */
+/*
+ * The texts of outcomes that Supabase can bring back: it passes on what a hook
+ * says, and the hook may be another request to a server with this module.
+ */
+#define US_TEXT_STORE_UNAVAILABLE \
+    "The user database is not available: try again later."
+#define US_TEXT_ROW_REFUSED "The user database does not accept this user."
+#define US_TEXT_BUSY "Too many sign-ins are in progress: try again."
+#define US_TEXT_FORWARD_FAILED \
+    "Signing in is not possible at the moment: try again later."
+#define US_TEXT_ROW_CONFLICT \
+    "Another user in the user database has the same address."
+
+/* One problem with one member of the request body. */
 typedef struct us_field_error {
     const char *field;
     const char *message;
 } us_field_error;
 
 /* What Supabase is asked for. */
-typedef enum us_operation { US_SIGNUP, US_LOGIN } us_operation;
+typedef enum us_operation {
+    US_SIGN_UP,
+    US_LOG_IN,
+    US_REFRESH,
+    US_LOG_OUT,
+    US_OPERATION_COUNT
+} us_operation;
 
-/* What an answer, or its absence, says about Supabase itself. */
+/* The routes: the name for SetHandler, and what Supabase is asked for. */
+#define US_ROUTE_PREFIX "usersync-"
+#define US_HOOK_HANDLER "usersync-hook"
+#define US_ROUTES(ROUTE)                   \
+    ROUTE("usersync-register", US_SIGN_UP) \
+    ROUTE("usersync-login", US_LOG_IN)     \
+    ROUTE("usersync-refresh", US_REFRESH)  \
+    ROUTE("usersync-logout", US_LOG_OUT)
+
+/* What an answer, or a missing answer, says about Supabase itself. */
 typedef enum us_health {
-    US_HEALTH_UNKNOWN, /* nothing: a server error with a GoTrue code, which a
-                        * client may have provoked, or a body of no use */
-    US_HEALTH_GOOD,    /* it answered what it was asked */
-    US_HEALTH_BAD      /* no answer, or a server error without a code */
+    US_HEALTH_UNKNOWN, /* nothing: GoTrue's own server error, which a client
+                        * may have provoked, or an unusable body */
+    US_HEALTH_GOOD,    /* it answered the question */
+    US_HEALTH_BAD      /* no answer, or a gateway's error in its place */
 } us_health;
 
 /*
- * One request on its way through the flow.  Everything lives in pool.  The
- * members below the line are findings: a step fills those that its outcome
- * calls for, and the reply and the log line are made from them.
+ * One request on its way through the flow.  Everything is allocated from pool.
+ * The members under "findings" are set by the step whose outcome needs them;
+ * the reply and the log line are made from them.
  */
 typedef struct us_call {
     apr_pool_t *pool;
     us_log log;
-    const char *name; /* of the route, or what else it is, for the log */
+    const char *name; /* of the route, or another name for the log */
+    const char
+        *authorization; /* of a logout: the header's value, NULL: none */
+    int is_hook; /* the client is Supabase: each refusal is worth a line */
     /* --- findings --- */
     const char *code;    /* Supabase's code, [A-Za-z0-9_] only, or NULL */
-    const char *message; /* Supabase's text where it may be shown */
+    const char *message; /* the text for the client: Supabase's if it may be
+                          * shown, or ours; NULL: the outcome's */
     const char *reasons; /* weak_password.reasons, a JSON array as sent */
     apr_array_header_t *fields; /* of us_field_error */
-    int retry_after;            /* seconds; 0: what the outcome's row says */
+    int retry_after;            /* seconds; 0: the default of the outcome */
     const char *cause;          /* for the log: what happened and what to do */
-    us_health health;           /* of Supabase, as its answer tells */
-    int email_stale; /* the row exists, its e-mail could not follow */
+    const char *about; /* for the log: what differs between the lines of one
+                        * cause, such as the user; or NULL */
+    us_health health;  /* of Supabase, according to its answer */
+    int foreign;     /* the answer belonged to another request: do not use its
+                      * connection again */
+    int email_stale; /* the row exists, but its e-mail could not be updated */
     int store_late;  /* PostgreSQL was there but did not answer in time */
+    int has_seat;    /* one of those that UserSyncMaxConcurrent admits */
+    apr_interval_time_t store_limit;   /* usec for the table; users.c makes it
+                                      * UserSyncStoreTimeout if it is 0 or
+                                      * longer than that */
     apr_interval_time_t upstream_time; /* usec, -1: not called */
     apr_interval_time_t store_time;    /* usec, -1: not called */
 } us_call;
 
-/* What a client sends.  secrets: see us_request.h for who wipes what. */
+/*
+ * Records why a call ends as it does: the text becomes call->cause, allocated
+ * from call->pool.
+ *
+ * Returns outcome, for "return us_fail(call, US_..., "...", ...);".
+ */
+us_outcome us_fail(us_call *call, us_outcome outcome, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* A piece of JSON text, not a copy: a string with its quotes, an object ... */
+typedef struct us_slice {
+    const char *text; /* not terminated; NULL: nothing is there */
+    apr_size_t len;
+} us_slice;
+
+/* The answer of the project's own hook, which goes back as it is. */
+typedef struct us_hook_reply {
+    int status;
+    const char *type;        /* Content-Type; NULL: none */
+    const char *retry_after; /* NULL: none */
+    us_slice body;           /* lives as long as the request */
+} us_hook_reply;
+
+/* What a client sends; doors/request.h says who wipes these secrets.  A
+ * refresh has only its token, the others have all but that. */
 typedef struct us_credentials {
-    const char *email;       /* trimmed, lower-cased, not empty */
-    const char *password;    /* the JSON string literal, quotes included */
-    apr_size_t password_len; /* length of that literal */
-    const char *data;        /* the JSON object as sent, or NULL */
-    apr_size_t data_len;
-    const char *captcha_token; /* the JSON string literal, or NULL */
-    apr_size_t captcha_token_len;
+    const char *email; /* trimmed, lower-cased, not empty */
+    us_slice password; /* a JSON string */
+    us_slice data;     /* a JSON object, or nothing */
+    us_slice captcha_token;
+    us_slice refresh_token; /* a JSON string */
 } us_credentials;
 
-/* A value for a column: as text, and as the JSON it came from. */
+/* Which sessions of a user a logout ends. */
+typedef enum us_scope {
+    US_SCOPE_LOCAL, /* the one of the token */
+    US_SCOPE_GLOBAL,
+    US_SCOPE_OTHERS,
+    US_SCOPE_COUNT
+} us_scope;
+
+/* What a client sends to log out; wiped like us_credentials. */
+typedef struct us_farewell {
+    us_slice token; /* the access token: the characters of a JWT */
+    us_scope scope;
+} us_farewell;
+
+/* A value for a column, as text and as the JSON that it came from. */
 typedef struct us_value {
     const char *text; /* decoded string, else the JSON text; NULL: SQL NULL */
     const char *json; /* the JSON text; NULL: SQL NULL */
 } us_value;
 
 /*
- * Who Supabase says the user is.  Only a proven identity may be written; an
+ * The user, according to Supabase.  Only a proven identity may be written; an
  * unproven one (an invented id, see supabase-auth-wire 1.1) is only shown.
  */
 typedef struct us_identity {
     const char *id; /* canonical lower-case UUID */
     int proven;
+    int pending;  /* a sign-up without a session: always looked up, so that it
+                   * takes as long as one for an address that is taken */
     int snapshot; /* id and e-mail only, as they were when a token was made:
-                   * for a new row, never to change one */
+                   * used for a new row, never to change one */
     us_value values[US_MAX_COLUMNS]; /* in the order of the columns */
-    const char *session;             /* JSON as received, or NULL */
-    apr_size_t session_len;
+    us_slice session;                /* a JSON object, or nothing */
 } us_identity;
 
 #endif /* USERSYNC_H */

@@ -7,9 +7,9 @@
 --
 --   psql -X -1 -v ON_ERROR_STOP=1 -d app -f 001_users.sql
 --
--- Safe to repeat. A table of that name that has another shape is left alone:
--- the COMMENTs below fail and the transaction is rolled back (README.md tells
--- what to do with a table that exists already).
+-- Safe to repeat. If the table exists with another shape it is not changed: the
+-- COMMENTs below fail and the transaction is rolled back
+-- (docs/users-table.md says what to do with an existing table).
 
 CREATE TABLE IF NOT EXISTS public.users (
     -- Supabase's own id. No default: an id that Supabase did not issue would
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS public.users (
     -- Columns like this need NULL or a default: the module cannot fill them.
     coach_persona text,
 
-    -- When the row was made here, which is not when the account was made: a
+    -- When the row was created here, not when the account was created: a
     -- user of another client of the same project appears at the first login.
     created_at    timestamptz NOT NULL DEFAULT now()
 );

@@ -1,5 +1,5 @@
-# The modules that the suite needs are there and loaded: without this a missing
-# one shows as a hundred odd failures.
+# The modules that the suite needs exist and are loaded: otherwise a missing
+# module would show as a hundred strange failures.
 
 use UserSync::Test;
 

@@ -1,4 +1,4 @@
-# The suite's own tools: a tool that cannot fail would prove nothing.
+# The suite's own tools: a tool that cannot fail proves nothing.
 
 use UserSync::Test;
 

@@ -1,5 +1,5 @@
 # Every row of the outcome table: status, public code, headers and body of the
-# reply, brought about in the way that it comes about in life.
+# reply, each caused as it would be in production.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -40,7 +40,7 @@ my $server = UserSync::Httpd->new(
 )->start;
 $server->allow_log(upstream_lines());
 $server->allow_log(store_lines());
-# row-level security is warned of, and that libpq cannot connect
+# the warnings about row-level security, and that libpq cannot connect
 $server->allow_log(qr/usersync:warn\].*users_denied/);
 $server->allow_log(qr/\[dbd:error\]/);
 
@@ -69,8 +69,8 @@ subtest 'registered or logged in' => sub {
     user_row_ok $pending, $other->{email};
     my $taken = register(undef, $who);
     success_ok $taken, 'address taken: the same reply', session => 0;
-    is row_of($taken->{json}{user_id}), undef, 'and no row of nobody';
-    isnt $taken->{json}{user_id}, $id, 'the true id is not told';
+    is row_of($taken->{json}{user_id}), undef, 'and no row without a user';
+    isnt $taken->{json}{user_id}, $id, 'the true id is not shown';
     double->config(autoconfirm => $yes);
 };
 
@@ -81,7 +81,7 @@ subtest 'refused by Supabase, the user can do something about it' => sub {
     problem_ok $unknown, 401, 'invalid_credentials', 'unknown user';
     my $wrong = login(undef, { %$who, password => 'a guess' });
     problem_ok $wrong, 401, 'invalid_credentials', 'wrong password';
-    is_deeply without_id($wrong), without_id($unknown), 'told in the same way';
+    is_deeply without_id($wrong), without_id($unknown), 'the same answer';
 
     my $not_yet = credentials();
     double->add_user(%$not_yet, confirmed => $no);
@@ -158,7 +158,8 @@ subtest 'rate limited' => sub {
     double->reset;
 };
 
-# What Supabase or the edge in front of it says, and nothing is added to it.
+# What Supabase or the edge in front of it says is passed on, without
+# additions.
 subtest "the edge's Retry-After" => sub {
     for my $path (@routes) {
         for my $n (1, 17, 3600) {
@@ -202,7 +203,7 @@ subtest 'nothing can be sent' => sub {
     }
 };
 
-# An answer of no use: for a login just that; a sign-up may have happened.
+# An unusable answer: it fails a login; a sign-up may have happened.
 my @broken = (
     ['an error page' => { kind => 'html' }],
     ['an error page with 200' => { kind => 'html', status => 200 }],
@@ -212,6 +213,7 @@ my @broken = (
     ['a 503 without a code' =>
         { kind => 'status', status => 503, body => { message => 'x' } }],
     ['a coded 500' => { kind => 'status', status => 500,
+        headers => { 'x-sb-error-code' => 'unexpected_failure' },
         body => { code => 'unexpected_failure', message => 'x' } }],
     ['a 4xx that is not GoTrue\'s' =>
         { kind => 'status', status => 404, body => { message => 'x' } }],
@@ -282,7 +284,7 @@ subtest 'the database is away' => sub {
     my $taken = register(nowhere => $old);
     problem_ok $taken, 503, 'store_unavailable', 'register again';
     is_deeply without_id($taken), without_id($pending),
-        'which does not tell who has an account';
+        'which does not reveal who has an account';
 
     my $healed = login(undef, $old);
     success_ok $healed, 'the next login heals', session => 1;
@@ -298,6 +300,8 @@ subtest 'the table refuses the row' => sub {
         my $who = credentials();
         my $response = register($vhost => $who);
         problem_ok $response, 500, 'user_row_refused', "register: $vhost";
+        # a table that accepts no rows is known before an account is created
+        double->add_user(%$who) if $vhost eq 'tenant';
         problem_ok login($vhost => $who), 500, 'user_row_refused',
             "login: $vhost";
     }
@@ -309,7 +313,7 @@ subtest 'the table refuses the row' => sub {
     unlike $response->{body}, qr/token|eyJ|users_strict|refused\@/,
         'neither a token nor the table in the body';
     problem_ok login(strict => $who), 500, 'user_row_refused', 'login: check';
-    success_ok login(strict => $fine), 'who has a row can log in';
+    success_ok login(strict => $fine), 'a user with a row can log in';
 };
 
 subtest 'another user has the address' => sub {
@@ -321,7 +325,7 @@ subtest 'another user has the address' => sub {
     problem_ok $response, 409, 'user_row_conflict', 'login';
     unlike $response->{body}, qr/token|eyJ|\Q$who->{email}/,
         'neither a token nor the address in the body';
-    success_ok register(unique => credentials()), 'nobody else has to suffer';
+    success_ok register(unique => credentials()), 'others are not affected';
 };
 
 done_testing;

@@ -220,7 +220,7 @@ subtest 'the realm' => sub {
         'Bearer realm="Members only"', 'is AuthName';
 };
 
-# httpd cuts a 200 to the range that was asked for; half a session is none.
+# httpd cuts a 200 to the requested range; half a session is useless.
 subtest 'a Range is not obeyed' => sub {
     my $who = credentials();
     double->add_user(%$who);

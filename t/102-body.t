@@ -1,4 +1,4 @@
-# How the request body comes in: content type and encoding, size limits with
+# How the request body is received: content type and encoding, size limits with
 # and without Content-Length, and bodies that stop or never come.
 
 use UserSync::Test;
@@ -12,7 +12,7 @@ my $server = UserSync::Httpd->new(
             . "UserSyncMaxBodySize 300\n</Location>",
         large => 'UserSyncMaxBodySize 1048576',
         slow  => 'RequestReadTimeout header=20 body=1',
-        # httpd's own limits, which say the same with less
+        # httpd's own limits, with the same result
         core  => "RequestReadTimeout header=0 body=0\nTimeout 1\n"
             . 'LimitRequestBody 300',
     },
@@ -38,7 +38,7 @@ sub chunked {
 
 my @chunked = ('Transfer-Encoding' => 'chunked');
 
-# A fresh account for register, the same one for login.
+# A new account for register, the same one for login.
 sub accepted_ok {
     my ($where, $body, $name, @header) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -104,11 +104,11 @@ subtest 'sizes' => sub {
     accepted_ok '/auth/login', chunked($json, 1), 'chunks of a byte', @chunked;
 };
 
-subtest 'too large is told at once' => sub {
+subtest 'too large is answered at once' => sub {
     my ($response) = raw('/auth/login', "POST /auth/login HTTP/1.1\r\n"
         . "Host: x\r\nContent-Type: application/json\r\n"
         . "Content-Length: 1000000000\r\nConnection: close\r\n\r\n{");
-    problem_ok $response, 413, 'body_too_large', 'nobody waits for 1 GB';
+    problem_ok $response, 413, 'body_too_large', 'it does not wait for 1 GB';
     cmp_ok $response->{elapsed}, '<', 5, 'at once';
     not_asked_ok;
 };
@@ -163,7 +163,7 @@ subtest 'no body' => sub {
     not_asked_ok;
 };
 
-# httpd answers these itself, in words of its own, before the module can.
+# httpd answers these itself, in its own words, before the module can.
 subtest 'badly framed' => sub {
     for my $case (
         [400, 'chunk size zz', "zz\r\n$json\r\n0\r\n\r\n"],
@@ -183,7 +183,7 @@ subtest 'badly framed' => sub {
     not_asked_ok;
 };
 
-# A body that stops, as a list of what is sent of it.
+# A body that stops, as a list of the parts that are sent.
 my $half = substr $json, 0, 20;
 my @stopping = (
     ['nothing at all', 'Content-Length' => 100],
@@ -226,13 +226,13 @@ subtest 'a body that drips' => sub {
     not_asked_ok;
 };
 
-subtest 'a client that goes away' => sub {
+subtest 'a client that leaves' => sub {
     for my $path (@routes) {
         my $connection = connection('/');
         $connection->send(substr post_bytes($path, $json), 0, -5);
         $connection->close;
     }
-    success_ok post('/auth/login', $json), 'everything goes on';
+    success_ok post('/auth/login', $json), 'the server continues';
     is scalar(@{ double->requests }), 1, 'Supabase heard of one only';
     double->clear_requests;
 };

@@ -1,12 +1,12 @@
-# What is JSON and what is not: RFC 8259 to the letter, on both routes, and
-# nothing that is refused here reaches Supabase.
+# What is JSON and what is not: RFC 8259 to the letter, on both routes. Nothing
+# that is refused here reaches Supabase.
 
 use UserSync::Test;
 use UserSync::Contract;
 
 my @routes = ('/auth/register', '/auth/login');
 
-# An object that is fine but for what is put in, as a member or behind.
+# An object that is valid except for an inserted member or trailing text.
 my $members = '"email":"ada@example.com","password":"correct horse"';
 sub with   { my ($value) = @_; return qq({$members,"x":$value}) }
 sub string { my ($bytes) = @_; return with(qq("$bytes")) }
@@ -121,8 +121,8 @@ subtest "refused at $_" => sub {
     not_asked_ok;
 }, $_ for @routes;
 
-# The other side: nothing is refused that is JSON. Unknown members are not
-# looked at, so that their values say nothing about what is sent.
+# The other side: all JSON is accepted. Unknown members are ignored, so their
+# values do not affect what is sent.
 my @accepted = (
     (map { ["number $_" => with($_)] } qw(
         0 -0 1 -1 10 1.5 0.5 -0.5e10 1e5 1E5 1e+5 1e-5 1.25E-2 1e400 -1e400

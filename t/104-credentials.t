@@ -1,5 +1,5 @@
-# The members of the body: which are needed, of what type and form, and that
-# what is sent to Supabase is what was meant.
+# The members of the body: which are required, their types and forms, and that
+# Supabase gets what the client meant.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -8,7 +8,7 @@ my ($register, $login) = my @routes = ('/auth/register', '/auth/login');
 
 sub utf8 { my ($text) = @_; utf8::encode($text); return $text }
 
-# The body as Supabase saw it last: bytes. Sent once, or it is none.
+# The body as Supabase got it last: bytes. Fails unless it was sent once.
 sub sent {
     my @all = double->requests;
     double->clear_requests;
@@ -17,7 +17,7 @@ sub sent {
 
 sub sent_json { return JSON::PP->new->utf8->decode(sent()) }
 
-# Any answer will do: what counts is what was sent.
+# Any answer is fine: only the request to Supabase matters.
 sub send_to {
     my ($path, $body) = @_;
     double->fault(kind => 'fixture', file => 'err_bad_json.v2024.json');
@@ -59,7 +59,7 @@ subtest 'missing, null, empty, of another type' => sub {
         for [], [{}], 'x', '', 1, 0, JSON::PP::true, JSON::PP::false;
     problem_ok post($register, { email => 'x', password => '', data => 1,
         captcha_token => 2 }), 400, 'invalid_request',
-        'everything wrong is told at once',
+        'all problems are reported at once',
         fields => [qw(captcha_token data email password)];
     not_asked_ok;
 };
@@ -107,12 +107,13 @@ subtest 'the address is trimmed and lower-cased' => sub {
     double->reset;
 };
 
-# The literal that is sent for the password is the one that came.
+# The password's literal is sent on unchanged.
 subtest 'passwords' => sub {
     my @literals = (
         'correct horse', ' blanks around ', '\" \\\\ \/', '\n\r\t\b\f',
         '\u0001', '\u00e9\ud83d\ude00', "\xc3\xa9\xf0\x9f\x98\x80", "\x7f",
-        '<script>&amp;', '{"email":"x"}' =~ s/"/\\"/gr, '0', ' ',
+        "caf\xc3\xa9 \\\"x\\\"", '<script>&amp;',
+        '{"email":"x"}' =~ s/"/\\"/gr, '0', ' ',
     );
     for my $path (@routes) {
         for my $literal (@literals) {
@@ -129,6 +130,7 @@ subtest 'the length of a password' => sub {
         ['a' x 72, '72 letters'],
         ["\xc3\xa9" x 36, '36 letters of two bytes'],
         ['\u00e9' x 36, 'the same, escaped'],
+        ["\xc3\xa9\\u00e9" x 18, 'half of them escaped'],
         ["\xf0\x9f\x98\x80" x 18, '18 characters of four bytes'],
         ['\ud83d\ude00' x 18, 'the same, escaped'],
         ['\\\\' x 72, '72 backslashes'],
@@ -148,7 +150,7 @@ subtest 'the length of a password' => sub {
     not_asked_ok;
     double->reset;
 
-    # a hash that was imported may be of a longer one
+    # an imported hash may be of a longer one
     my $who = credentials(password => 'long' x 50);
     double->add_user(%$who);
     success_ok post($login, $who), 'login: 200 bytes', session => 1;

@@ -1,5 +1,6 @@
-# Clients that mean no good, or do not stay: requests inside of requests, JSON
-# and headers that are made to cost, and nobody there when the answer comes.
+# Hostile clients, and clients that leave: requests inside requests, JSON and
+# headers that are made to be expensive, and no client left when the answer
+# comes.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -18,7 +19,7 @@ sub fresh_double {
     return;
 }
 
-# ---- a request inside of a request
+# ---- a request inside a request
 
 my $SMUGGLED = 'smuggled@example.com';
 my $inner = post_bytes($httpd->url('/auth/register'),
@@ -26,9 +27,9 @@ my $inner = post_bytes($httpd->url('/auth/register'),
 my $length = length $body;
 my $chunks = sprintf "%x\r\n%s\r\n0\r\n\r\n", $length, $body;
 
-# name, the framing headers, the bytes behind them, the status of the first
-# answer. There is never a second one: after a framing that two servers may
-# read in two ways nothing more is taken from that connection.
+# name, the framing headers, the bytes after them, the status of the first
+# answer. There is never a second answer: after a framing that two servers
+# could read differently, httpd reads nothing more from that connection.
 my @shapes = (
     ['both lengths', "Content-Length: $length\r\n"
         . "Transfer-Encoding: chunked", $chunks, 200],
@@ -73,17 +74,17 @@ subtest 'requests inside of requests' => sub {
             "$name: asked as often as answered";
     }
     is_deeply [grep { $_->{email} eq $SMUGGLED } double->users], [],
-        'nobody was smuggled in';
-    # the same bytes framed well are two requests
+        'no user was smuggled in';
+    # the same bytes with a correct framing are two requests
     double->clear_requests;
     my @both = raw($login, post_bytes($login, $body,
         Connection => 'keep-alive') . $inner, { timeout => 5 });
     is_deeply [map { $_->{status} } @both], [200, 200], 'framed well: two';
 };
 
-# ---- what costs
+# ---- expensive requests
 
-# A child's largest size so far, in kB.
+# The largest size of a child so far, in kB.
 sub largest {
     my ($kb) = sort { $b <=> $a } map {
         (slurp("/proc/$_/status") || '') =~ /^VmHWM:\s+(\d+) kB/m ? $1 : 0
@@ -149,16 +150,20 @@ subtest 'headers that are made to cost' => sub {
         '90 headers are fine';
 };
 
-# ---- nobody there when the answer comes
+# ---- no client left when the answer comes
 
-# Sends it and leaves once Supabase has it.
+# Sends it and leaves once Supabase has the request, whose answer comes then.
+# The caller may also pass what is to happen in between.
 sub send_and_leave {
-    my ($where, $op, $who) = @_;
+    my ($where, $op, $who, $meanwhile) = @_;
     double->clear_requests;
+    double->fault(kind => 'hold', op => $op);
     my $connection = connection($where);
     $connection->send(post_bytes($where, $who));
     wait_until { my @all = double->requests($op); @all } 10, 'the request';
+    $meanwhile->() if $meanwhile;
     $connection->close;
+    double->release;
     return;
 }
 
@@ -175,24 +180,25 @@ subtest 'a client that does not wait for the answer' => sub {
         my ($route, $op, $email) = @$case;
         my $who = { %ada, email => $email };
         my $where = $httpd->url("/auth/$route");
-        double->fault(kind => 'delay', ms => 300, op => $op);
         send_and_leave($where, $op, $who);
         ok +(wait_until { has_row($email) } 10),
             "$route: the row is written all the same";
-        # and while PostgreSQL is being asked
+        # and while PostgreSQL is being asked: the lock comes after the check
+        # that a child may make before it asks Supabase
         my $lock = postgres->connect('app');
         $lock->begin_work;
-        $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
         $who->{email} = "second-$email";
         double->add_user(%$who) if $route eq 'login';
-        send_and_leave($where, $op, $who);
+        send_and_leave($where, $op, $who, sub {
+            $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+        });
         wait_until { postgres->value(postgres => <<'SQL') } 10, 'the statement';
 SELECT count(*) FROM pg_stat_activity
  WHERE usename = 'www-data' AND wait_event_type = 'Lock'
 SQL
         $lock->rollback;
         ok +(wait_until { has_row($who->{email}) } 10),
-            "$route: also by one who leaves during the statement";
+            "$route: also by a client that leaves during the statement";
         $lock->disconnect;
     }
     is post($login, $body)->{status}, 200, 'all is well';

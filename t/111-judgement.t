@@ -1,6 +1,6 @@
-# The order of judgement, with answers made for the purpose: where a code is
-# looked for, what a status means without one, texts that are passed on, hints
-# when to come back, and whose id is proven.
+# The order of judgement, with constructed answers: where a code is looked for,
+# what a status means without one, which texts are passed on, Retry-After, and
+# which ids are proven.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -8,17 +8,20 @@ use UserSync::Contract;
 my ($register, $login) = my @routes = ('/auth/register', '/auth/login');
 my $id = '0f0e0d0c-1234-4abc-8def-0123456789ab';
 my $other = '99999999-1234-4abc-8def-0123456789ab';
+our $sent = 'ada@example.com';
 allow_log(upstream_lines());
+allow_log(qr/usersync:warn\].*: unknown: Supabase answered 429 .*a hook/);
 
-# The reply to an answer of Supabase: status, body (bytes, or JSON when a
-# reference), headers; content_type => ... is one of them.
+# The reply to an answer of Supabase: status, body (bytes, or JSON if it is a
+# reference), headers; content_type => ... is one of them. $sent is the user
+# who asked.
 sub answered {
     my ($path, $status, $body, %header) = @_;
     my $type = exists $header{content_type} ? delete $header{content_type}
         : 'application/json';
     double->fault(kind => 'status', times => -1, status => $status,
         body => $body, headers => \%header, content_type => $type);
-    my $response = post($path, credentials());
+    my $response = post($path, credentials(email => $sent));
     double->clear_faults;
     return $response;
 }
@@ -65,7 +68,7 @@ subtest 'where the code is' => sub {
     }
 };
 
-subtest 'a code that is none' => sub {
+subtest 'text that is not a code' => sub {
     for my $code ('', ' ', 'two words', '<b>bold</b>', "a\nb", 'x' x 1000,
         '"quoted"', "caf\x{e9}", undef, 42, ['a'], { a => 1 }) {
         my $name = JSON::PP->new->allow_nonref->ascii->encode($code);
@@ -78,8 +81,9 @@ subtest 'a code that is none' => sub {
     }
 };
 
-# GoTrue's own codes that are not in any list here: by the kind of the status.
-subtest 'a code that nobody knows' => sub {
+# GoTrue's codes that are not in any list here: the class of the status
+# decides.
+subtest 'an unknown code' => sub {
     for my $path (@routes) {
         problem_ok answered($path, $_, { code => 'brand_new_code' }), 400,
             'brand_new_code', "$path: $_" for 400, 403, 404, 409, 422;
@@ -90,8 +94,8 @@ subtest 'a code that nobody knows' => sub {
     }
 };
 
-# With 401, 402 and 540 a gateway speaks of our key or our project; so does
-# any word that is none of GoTrue's kind. GoTrue's own header settles it.
+# With 401, 402 and 540 a gateway means our key or our project, and so does any
+# word that GoTrue would not use. GoTrue's own header decides.
 subtest 'words of a gateway' => sub {
     for my $path (@routes) {
         problem_ok answered($path, @$_), 502, 'upstream_rejected_key',
@@ -124,9 +128,10 @@ subtest 'without a code' => sub {
         $key->('403 text', [403, 'RBAC: access denied',
             content_type => 'text/plain']);
         $key->('403 empty', [403, '', content_type => undef]);
-        bad_ok $path, answered($path, 403, '<html>', %html), '403 HTML';
-        bad_ok $path, answered($path, 403, '<html>',
-            content_type => 'Text/HTML'), '403 HTML in capitals';
+        # the edge's firewall: nothing was done
+        problem_ok answered($path, 403, '<html>', content_type => $_), 503,
+            'upstream_unavailable', "$path: 403 $_", retry_after => [4, 6]
+            for 'text/html; charset=UTF-8', 'Text/HTML';
         problem_ok answered($path, $_, { message => 'x' }), 503,
             'upstream_unavailable', "$path: $_ JSON" for 402, 540;
         problem_ok answered($path, $_, '<html>', %html), 503,
@@ -143,20 +148,36 @@ subtest 'without a code' => sub {
     }
 };
 
-# A hook answers with any status at all, and always with the same code.
+# A hook answers with any status, and always with the same code.
 subtest "a hook's refusal" => sub {
     my $text = 'Only company addresses.';
     for my $path (@routes) {
         for my $status (200, 201, 202, 302, 400, 401, 403, 404, 409, 418, 422,
             429, 500, 502, 503, 599) {
+            my @as = $status == 429 ? (429, 'unknown', "$path: 429",
+                retry_after => [48, 72]) : (400, 'unknown', "$path: $status");
             problem_ok answered($path, $status, { code => 'unknown',
-                message => $text }), 400, 'unknown', "$path: $status",
-                detail => $text;
+                message => $text }), @as, detail => $text;
         }
         problem_ok answered($path, $_, { code => $_, error_code => 'unknown',
             msg => $text }), 400, 'unknown', "$path: $_, old format",
             detail => $text for 200, 403, 500;
+        # without a status: GoTrue's code for failures, but not its header
+        for my $body ({ code => 'unexpected_failure', message => $text },
+            { code => 500, error_code => 'unexpected_failure',
+                msg => $text, error_id => 'b3' }) {
+            problem_ok answered($path, 500, $body), 400, 'unknown',
+                "$path: 500 without a status", detail => $text;
+            bad_ok $path, answered($path, 500, $body,
+                'x-sb-error-code' => 'unexpected_failure'), 'and with it';
+        }
+        bad_ok $path, answered($path, 500, { code => 'unexpected_failure',
+            message => $_ }), $_ for 'Internal Server Error', 'Unexpected '
+            . 'failure, please check server logs for more information';
     }
+    problem_ok answered($login, 400, { code => 'invalid_credentials',
+        message => $text }, 'x-sb-error-code' => 'invalid_credentials'), 401,
+        'invalid_credentials', 'of the hook for passwords', detail => $text;
     is_deeply rows(), [], 'no row came of it';
 };
 
@@ -191,7 +212,7 @@ subtest 'a text that is passed on' => sub {
         { message => ['x'] }, { message => { a => 1 } };
 };
 
-subtest 'when to come back' => sub {
+subtest 'when to retry' => sub {
     my $text = 'For security purposes, you can only request this after';
     my @cases = (
         # seconds, text, Retry-After
@@ -215,7 +236,7 @@ subtest 'when to come back' => sub {
     }
 };
 
-# ---- whose id is proven
+# ---- which ids are proven
 
 sub user {
     my (%more) = @_;
@@ -233,7 +254,7 @@ sub session {
         defined $user ? (user => $user) : (), %more };
 }
 
-subtest 'a session that is none' => sub {
+subtest 'an incomplete session' => sub {
     my @bodies = (
         ['no user', session(undef)],
         ['user null', session(undef, user => undef)],
@@ -263,13 +284,11 @@ subtest 'a session' => sub {
             user(email => 'Ada@Example.com')],
         ['e-mail beyond ASCII', $id, "j\x{f6}rg'\"\\\@example.com",
             user(email => "j\x{f6}rg'\"\\\@example.com")],
-        ['e-mail empty', $id, undef, user(email => '')],
-        ['e-mail null', $id, undef, user(email => undef)],
-        ['e-mail missing', $id, undef, user(email => $left_out)],
         ['id in capitals', $id, 'ada@example.com', user(id => uc $id)],
     );
     for my $case (@cases) {
         my ($name, $user_id, $email, $user) = @$case;
+        local $sent = $email;
         for my $path (@routes) {
             postgres()->sql(app => 'DELETE FROM users');
             success_ok answered($path, 200, session($user)), "$path: $name",
@@ -280,10 +299,50 @@ subtest 'a session' => sub {
     success_ok answered($login, 201, session(user())), 'any 2xx will do';
 };
 
+# Whose answer it is: the e-mail that was sent decides.
+subtest "another user's answer" => sub {
+    my $about = qr/upstream_bad_answer|outcome_unknown/;
+    my @others = (
+        ['another address', 'eve@example.com'], ['none', $left_out],
+        ['an empty one', ''], ['null', undef], ['a list', ['ada@example.com']],
+        ['a longer one', 'ada@example.com.example'],
+    );
+    postgres()->sql(app => 'DELETE FROM users');
+    httpd->graceful; # children that have not said it within ten seconds
+    my $mark = log_mark();
+    for my $case (@others) {
+        my ($name, $email) = @$case;
+        bad_ok $_, answered($_, 200, session(user(email => $email))),
+            "a session, $name" for @routes;
+        bad_ok $register, answered($register, 200, user(email => $email)),
+            "a user, $name";
+    }
+    is_deeply rows(), [], 'no row came of it';
+    my @lines = grep {/$about: Supabase's answer is about another user/}
+        log_since($mark);
+    ok @lines >= 1, 'the log says so';
+    is_deeply [grep {/\bada\b|\beve\b|\@/} @lines], [], 'without an address';
+    {
+        local $sent = 'ADA@Example.com';
+        success_ok answered($_, 200, session(user())), "$_: capitals",
+            session => 1, user_id => $id for @routes;
+        local $sent = "\x{130}nci\@example.com";
+        success_ok answered($_, 200, session(user(email =>
+            'inci@example.com'))), "$_: a dotted I", session => 1,
+            user_id => $id for @routes;
+    }
+    # made up from an account that has this address from another identity
+    success_ok answered($register, 200, user(email => 'eve@example.com',
+        role => '', identities => [])), 'an invented user', session => 0,
+        user_id => $id;
+    postgres()->sql(app => 'DELETE FROM users');
+};
+
 subtest 'a session is passed on byte for byte' => sub {
+    local $sent = 'a@b.c';
     my $start = qq({"access_token":"x","user":{"id":"$id","email":"a\@b.c");
     my @bodies = (
-        ['blanks and line ends', qq( { "user" :\r\n\t{"id" : "$id"} ,\n)
+        ['blanks and line ends', qq( { "user" :\r\n\t{"id" : "$id", "email" : "a\@b.c"} ,\n)
             . '"access_token": "x" , "list" : [ 1 , 2 ] } '],
         ['numbers', $start . '},"n":[1.0,1E5,-0,12345678901234567890]}'],
         ['escapes', $start . '},"s":"\u003c\/\u00e9\ud83d\ude00\\\\\""}'],
@@ -308,8 +367,8 @@ subtest 'a session is passed on byte for byte' => sub {
 subtest 'a user without a session' => sub {
     my $own = { user_id => $id };
     my @cases = (
-        ['his identity', 1, [$own]],
-        ['one of two is his', 1, [{ user_id => $other }, $own]],
+        ['their identity', 1, [$own]],
+        ['one of two is theirs', 1, [{ user_id => $other }, $own]],
         ['none', 0, []],
         ["somebody else's", 0, [{ user_id => $other }]],
         ['one without user_id', 0, [{ id => $id }]],

@@ -1,5 +1,5 @@
-# The request as Supabase receives it: made by the module from what it has
-# understood, with nothing of the client's own request in it.
+# The request as Supabase receives it: the module builds it from what it has
+# understood, with nothing else of the client's request in it.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -55,7 +55,7 @@ my %common = (
     'x-supabase-api-version' => '2024-01-01',
 );
 
-# The whole list of header names, so that none can come along unnoticed.
+# The whole list of header names, so that none is added unnoticed.
 sub headers_ok {
     my ($request, $header, @more) = @_;
     is_deeply [sort keys %$header], [sort qw(host apikey content-length
@@ -119,7 +119,7 @@ subtest 'the body' => sub {
         [[$register, $login], $captcha, { gotrue_meta_security => $captcha }],
         [[$register], { data => $data, %$captcha },
             { data => $data, gotrue_meta_security => $captcha }],
-        # GoTrue takes no data at login
+        # GoTrue accepts no data at login
         [[$login], { data => $data }, {}],
     );
     for my $case (@cases) {
@@ -139,7 +139,7 @@ subtest 'the body' => sub {
     }
 };
 
-# Neither a header nor a line of the request can be smuggled in.
+# Neither a header nor a request line can be injected.
 subtest 'what looks like HTTP stays in the JSON' => sub {
     my $evil = "x\r\nX-Evil: 1\r\n\r\nGET /evil HTTP/1.1\r\n\r\n";
     for my $path (@routes) {
@@ -154,7 +154,7 @@ subtest 'what looks like HTTP stays in the JSON' => sub {
     }
 };
 
-# ---- whose address is told
+# ---- which address is forwarded
 
 my $server = UserSync::Httpd->new(
     modules => ['remoteip'],
@@ -169,7 +169,7 @@ my $server = UserSync::Httpd->new(
         name => 'UserSyncSupabaseURL http://localhost:' . double->port,
     },
 )->start;
-# a secret key switches captcha off
+# a secret key disables captcha
 $server->allow_log(qr/usersync:warn\].*UserSyncSupabaseKey/);
 
 subtest 'the address of the client' => sub {

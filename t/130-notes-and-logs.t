@@ -1,6 +1,6 @@
-# What operators see: the notes for CustomLog, one line at most per failed
-# request at the right level, repeated causes held back, and whose data is in
-# the log at which level.
+# What operators see: the notes for CustomLog, at most one line per failed
+# request at the right level, suppressed repetitions, and which data is in the
+# log at which level.
 
 use UserSync::Test;
 use UserSync::Contract;
@@ -28,7 +28,7 @@ my %vhosts = (
     strict => "$db\nUserSyncTable users_strict",
 );
 
-# One child: what is held back is counted for each child.
+# One child: each child counts its suppressed lines.
 sub server {
     my $server = UserSync::Httpd->new(config => module_config(),
         vhosts => \%vhosts, children => 1, @_)->start;
@@ -58,8 +58,8 @@ sub known {
     return ($who, $user->{id});
 }
 
-# The CustomLog line of a response, and the lines of ours in the error log
-# that say more than debug, as {level, text}
+# The CustomLog line of a response, and our lines in the error log above debug,
+# as {level, text}
 sub logged {
     my ($marks, $response) = @_;
     my $token = eval { $response->{json}{session}{access_token} };
@@ -84,7 +84,8 @@ my $ms = qr/\A\d+\z/;
 my $none = qr/\A-\z/;
 
 # Notes: outcome, user's id or undef, whether Supabase was called, whether the
-# database was; then the level of the one line, or undef for none.
+# database was ('?': a child looks at the table before its first sign-in); then
+# the level of the only line, or undef for none.
 sub told_ok {
     my ($name, $marks, $response, $outcome, $id, $up, $store, $level) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -93,7 +94,8 @@ sub told_ok {
         is $note->{outcome}, $outcome, 'outcome';
         is $note->{user}, defined $id ? $id : '-', 'user';
         like $note->{upstream}, $up ? $ms : $none, 'upstream-ms';
-        like $note->{store}, $store ? $ms : $none, 'store-ms';
+        like $note->{store}, $store eq '?' ? qr/\A(?:-|\d+)\z/
+            : $store ? $ms : $none, 'store-ms';
         is_deeply [map { $_->{level} } @$lines], [$level || ()],
             $level ? "one line, $level" : 'no line';
         my $request_id = $response->{headers}{'x-request-id'};
@@ -106,7 +108,7 @@ sub told_ok {
     return;
 }
 
-# sends, and looks what became of it
+# sends the request, and checks its notes and lines
 sub told {
     my ($name, $vhost, $path, $body, @expected) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -130,7 +132,7 @@ subtest 'successes' => sub {
     $response = post($server->url($register), person());
     told_ok 'confirmation pending', $marks, $response, 'pending',
         $response->{json}{user_id}, 1, 1;
-    # an id that Supabase invented is nobody's
+    # an id that Supabase invented belongs to no user
     told 'address taken', undef, $register, $who, 'pending', undef, 1, 1;
     double->config(autoconfirm => $yes);
     $marks = marks();
@@ -183,7 +185,7 @@ subtest 'refused by Supabase' => sub {
 subtest 'failures on the way to Supabase' => sub {
     my ($who) = known();
     told 'nobody there', 'away', $login, $who, 'upstream_unavailable', undef,
-        1, 0, 'error';
+        1, '?', 'error';
     double->fault(kind => 'html', times => -1);
     told 'a bad answer', undef, $login, $who, 'upstream_bad_answer', undef,
         1, 0, 'error';
@@ -193,8 +195,8 @@ subtest 'failures on the way to Supabase' => sub {
     double->fault(kind => 'hang_before', times => -1);
     my $marks = marks();
     my $response = post($server->url($login, 'quick'), $who);
-    told_ok 'too slow', $marks, $response, 'upstream_timeout', undef, 1, 0,
-        'error';
+    told_ok 'too slow', $marks, $response, 'upstream_timeout', undef, 1,
+        '?', 'error';
     my ($note) = logged($marks, $response);
     cmp_ok $note->{upstream}, '>=', 400, 'the milliseconds at Supabase';
     cmp_ok $note->{upstream}, '<', 1000 * (1 + slack), 'and no more';
@@ -203,7 +205,7 @@ subtest 'failures on the way to Supabase' => sub {
 
 subtest 'failures of the database' => sub {
     my ($who, $id) = known();
-    told 'away', 'nowhere', $login, $who, 'store_unavailable', $id, 1, 1,
+    told 'away', 'nowhere', $login, $who, 'store_unavailable', undef, 0, 1,
         'error';
     my $refused = person(email => 'refused@example.com');
     $id = double->add_user(%$refused)->{id};
@@ -242,7 +244,7 @@ subtest 'how long it took' => sub {
 # Everything above is in this log, at all levels down to trace8.
 subtest 'what is in the log' => sub {
     my @lines = $server->log_since(0);
-    cmp_ok scalar @lines, '>', 30, 'there is something to look at';
+    cmp_ok scalar @lines, '>', 30, 'the log is not empty';
     my @personal = grep {/\@example\.com|\@example%/i} @lines;
     is_deeply [grep {
         my $line = UserSync::Log::parse($_);
@@ -259,16 +261,17 @@ subtest 'what is in the log' => sub {
     unlike $log, qr/\@example|$secret/, 'the same for the notes';
 };
 
-subtest 'a cause that goes on' => sub {
-    # children of its own, who have said nothing yet
+subtest 'a persistent cause' => sub {
+    # its own children, which have logged nothing yet
     my $quiet = server(threads => 51);
     my ($who) = known();
     my @causes = (
         ['upstream_bad_answer', $login, sub { double->fault(kind => 'html',
             times => -1, status => 500) }],
-        # another cause of the same outcome has a line of its own
+        # Another cause of the same outcome has its own line. libcurl is not
+        # part of it: its words for one cause differ between versions.
         ['upstream_bad_answer', $login, sub { double->clear_faults;
-            double->fault(kind => 'garbage', times => -1) }],
+            double->fault(kind => 'html', times => -1, status => 200) }],
         ['outcome_unknown', $register, sub { }],
         ['upstream_rejected_key', $login, sub { double->clear_faults;
             double->config(keys => ['sb_publishable_another']) }],
@@ -286,13 +289,16 @@ subtest 'a cause that goes on' => sub {
         my @all = parallel(50, sub { ($quiet->url($path, $vhost), $who) });
         my $elapsed = time - $start;
         is scalar(grep { ($_->{json}{code} || '') eq $code } @all), 50,
-            "$code: fifty are told";
+            "$code: fifty are counted";
         my @lines = grep {/usersync:\w+\].*\b$code\b/} grep {
             UserSync::Log::parse($_)->{level} !~ /debug|trace/
         } $quiet->log_since($mark);
         cmp_ok scalar @lines, '>=', 1, 'the log says so';
-        cmp_ok scalar @lines, '<=', 1 + int($elapsed / 10),
-            'once each ten seconds';
+        # a request that relies on the finding of another one says so
+        my @of_others = grep {/another request that finds out/} @lines;
+        cmp_ok scalar @$_, '<=', 1 + int($elapsed / 10),
+            'once each ten seconds'
+            for \@of_others, [grep { !/another request that/ } @lines];
     }
     double->reset;
 };

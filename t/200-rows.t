@@ -1,5 +1,6 @@
-# After every answer that says 200 the user has a row, and nobody else has: what
-# register and login write, what they leave alone, and what the table refuses.
+# After every answer with status 200 the user has a row, and no other user
+# does: what register and login write, what they leave alone, and what the
+# table refuses.
 
 use UserSync::Test;
 use UserSync::Tables;
@@ -11,7 +12,7 @@ my $UUID = qr/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 sub autoconfirm { return double->config(autoconfirm => $_[0] ? $true : $false) }
 
-# The answer of the next request as if Supabase had this e-mail for the user.
+# The answer to the next request, as if the user had this e-mail at Supabase.
 sub answer_email {
     my ($op, $email) = @_;
     return double->fault(op => $op, kind => 'transform',
@@ -118,37 +119,37 @@ subtest 'the e-mail follows Supabase' => sub {
     user_row_ok log_in(httpd, $person), $person->{email}, 'NULL becomes it';
 };
 
-subtest 'no e-mail is NULL' => sub {
+# Users who log in by an address have one: this answer is another user's.
+subtest 'no e-mail, no row' => sub {
     my $person = person();
     answer_email(token => '');
-    my $in = log_in(httpd, $person);
-    user_row_ok $in, undef, 'phone-only or anonymous';
-    is $in->{json}{session}{user}{email}, '', 'the session is as it was sent';
-    my $version = row_version($person->{id});
-    answer_email(token => '');
-    is log_in(httpd, $person)->{status}, 200, 'again';
-    is row_version($person->{id}), $version, 'NULL is the same as NULL';
-    user_row_ok log_in(httpd, $person), $person->{email}, 'an address came';
-    answer_email(token => '');
-    user_row_ok log_in(httpd, $person), undef, 'and went';
+    refused_ok log_in(httpd, $person), 502, 'upstream_bad_answer',
+        'phone-only or anonymous';
+    # logged once in ten seconds: perhaps during the previous file
+    allow_log(qr/upstream_bad_answer: Supabase's answer is about another/);
+    is row_of($person->{id}), undef, 'no row';
 };
 
 subtest 'e-mail addresses as they are' => sub {
     my @emails = (
-        q{o'brien@people.example}, q{"a \"b\" c"@people.example},
-        q{back\\slash@people.example}, q{'); DELETE FROM users; --@x.example},
+        q{o'brien@people.example}, q{"a\"b\"c"@people.example},
+        q{back\\slash@people.example}, q{');DELETE/**/FROM/**/users;--@x.y},
         q{%s%n$1$$@people.example}, 'jörg@straße.example', '用户@例子.example',
-        '👩‍🚀@people.example', "tab\ttab\@people.example", 'Upper@Case.Example',
-        ('l' x 240) . '@people.example', q{\\x41@people.example},
+        '👩‍🚀@people.example', 'Upper@Case.Example',
+        ('l' x 240) . '@people.example', q{\x41@people.example},
     );
     my $person = person();
     for my $email (@emails) {
-        my $fresh = person();
-        answer_email(token => $email);
         my $shown = JSON::PP->new->ascii->allow_nonref->encode($email);
-        user_row_ok log_in(httpd, $fresh), $email, "inserted: $shown";
-        answer_email(token => $email);
-        user_row_ok log_in(httpd, $person), $email, "updated: $shown";
+        for my $who ([inserted => person()], [updated => $person]) {
+            my ($done, $user) = @$who;
+            # as if it were stored like this: GoTrue itself lower-cases
+            double->change_user($user->{id}, email => $email);
+            answer_email(token => $email);
+            user_row_ok log_in(httpd, { %$user, email => $email }), $email,
+                "$done: $shown";
+            double->change_user($user->{id}, email => "$user->{id}\@x.y");
+        }
     }
 };
 
@@ -158,7 +159,7 @@ subtest 'ids as they are' => sub {
     double->fault(op => 'token', kind => 'transform',
         set => { 'user.id' => $id });
     my $in = log_in(httpd, $person);
-    is $in->{json}{user_id}, lc $id, 'an upper-case id is told in lower case';
+    is $in->{json}{user_id}, lc $id, 'an upper-case id comes in lower case';
     user_row_ok $in, $person->{email}, 'and is the same row';
 };
 
@@ -189,13 +190,15 @@ subtest 'a known user: one statement, no write' => sub {
 subtest 'a new user, a new address' => sub {
     my $person = person();
     my @sent = statements($db, sub { log_in($private, $person) });
-    is_deeply [map {/^(\w+)/} @sent], [qw(SELECT INSERT)], 'look, then insert'
+    is_deeply [map {/^(\w+)/} @sent], [qw(SELECT INSERT SELECT)],
+        'look, insert, look again'
         or diag join "\n", @sent;
     like $sent[1], qr/ON CONFLICT \("id"\) DO NOTHING/, 'with a target';
     double->change_user($person->{id}, email => 'moved@people.example');
     $person->{email} = 'moved@people.example';
     @sent = statements($db, sub { log_in($private, $person) });
-    is_deeply [map {/^(\w+)/} @sent], [qw(SELECT UPDATE)], 'look, then update'
+    is_deeply [map {/^(\w+)/} @sent], [qw(SELECT UPDATE SELECT)],
+        'look, update, look again'
         or diag join "\n", @sent;
 
     autoconfirm(0);
@@ -222,7 +225,7 @@ my $deferred = 'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW '
 my $rls = 'ALTER TABLE <t> ENABLE ROW LEVEL SECURITY';
 my $cure = 'DROP TRIGGER guard ON <t>';
 
-# name, what is done to the table, status, code, the log line, what heals it
+# name, what is done to the table, status, code, the log line, what repairs it
 my @refusals = (
     { name => 'a trigger that swallows the row',
         sql => [$trigger->($before, 'RETURN NULL;')],
@@ -248,10 +251,6 @@ my @refusals = (
             CHECK (email LIKE '%@company.example')}],
         status => 500, log => qr/SQLSTATE 23514, constraint company_only/,
         cure => ['ALTER TABLE <t> DROP CONSTRAINT company_only'] },
-    { name => 'a NOT NULL e-mail column', email => '',
-        sql => ['ALTER TABLE <t> ALTER email SET NOT NULL'],
-        status => 500, log => qr/SQLSTATE 23502, column email/,
-        cure => ['ALTER TABLE <t> ALTER email DROP NOT NULL'] },
     { name => 'an e-mail column that is too short',
         sql => ['ALTER TABLE <t> ALTER email TYPE varchar(5)'],
         status => 500, log => qr/does not fit its column \(SQLSTATE 22001/,
@@ -302,8 +301,8 @@ my @refusals = (
             'CREATE POLICY p ON <t> USING (true) WITH CHECK (true)'] },
 );
 
-# What is done to a table after the user's row is in it, so that the e-mail in
-# it cannot follow.
+# What is done to a table that has the user's row, so that the e-mail in it
+# cannot be updated.
 my @stale = (
     { name => 'a unique e-mail',
         sql => ['ALTER TABLE <t> ADD UNIQUE (email)',
@@ -385,7 +384,6 @@ sub refusal {
     }
     my $code = $case->{code} || 'user_row_refused';
     for my $time (1 .. 2) {
-        answer_email(token => '') if exists $case->{email};
         refused_ok log_in($refusing, $person, $vhost), $case->{status}, $code,
             "login $time";
     }
@@ -406,7 +404,7 @@ for my $case (@refusals) {
     subtest "$case->{status} $case->{name}" => sub { refusal($case) };
 }
 
-# The login goes through whatever happens to the e-mail.
+# The login succeeds, whatever happens to the e-mail.
 sub stays_stale {
     my ($case) = @_;
     my ($table, $vhost) = @$case{qw(table vhost)};
@@ -457,7 +455,7 @@ subtest 'a refused registration' => sub {
     is rows_in($db, $case->{table}), 0, 'the row does not';
 };
 
-subtest 'what a trigger says on the side' => sub {
+subtest 'the notices of a trigger' => sub {
     my $case = $notices;
     make_table($case);
     run_sql($case, '', $trigger->('AFTER INSERT ON <t> FOR EACH ROW EXECUTE '
@@ -468,7 +466,7 @@ subtest 'what a trigger says on the side' => sub {
 no_values_ok($refusing, 'company.example');
 $refusing->stop;
 
-# ---- a server that only reads
+# ---- a read-only server
 
 subtest 'a read-only server' => sub {
     my $ro = scratch_db('usersync_readonly');
@@ -481,7 +479,7 @@ subtest 'a read-only server' => sub {
 
     my $mark = $reading->log->mark;
     is log_in($reading, $known)->{status}, 200, 'a known user logs in';
-    is_deeply [our_lines($reading, $mark)], [], 'and nothing is said';
+    is_deeply [our_lines($reading, $mark)], [], 'and nothing is logged';
 
     my $old = $moved->{email};
     $moved->{email} = 'read.only@people.example';

@@ -1,5 +1,5 @@
-# A table that is there already: other names and types, columns that the module
-# fills when it inserts and never again, and all that it does not know of.
+# An existing table: other names and types, columns that the module fills at
+# the insert and never again, and columns that it does not know.
 
 use UserSync::Test;
 use UserSync::Tables;
@@ -17,14 +17,14 @@ postgres->sql($db => 'CREATE EXTENSION citext') if $citext;
 my $long = 'a_name_of_sixty_three_bytes_which_is_all_that_postgresql_will_x';
 my @columns = map {"c$_"} 1 .. 14;
 
-# A line for a field and the column of that SQL name.
+# A line for a field and the column of this SQL name.
 sub column { return "UserSyncColumn '$_[0]' '$_[1]'\n" }
 
-# Tables that suit. table, id and email as SQL writes them; lines: ours; make:
-# SQL, with <t> for the table. A case has the public table of its number and
-# the default columns where it does not say otherwise. says: the same names in
-# our directives, where they are written otherwise. user: for add_user; row:
-# what is in the row beside the e-mail, as text.
+# Tables that match. table, id and email as SQL writes them; lines: our
+# directives; make: SQL, with <t> for the table. By default a case has the
+# public table of its number and the default columns. says: the same names in
+# our directives, if they are written differently. user: for add_user; row:
+# what is in the row besides the e-mail, as text.
 my @suiting = (
     { name => 'other names', table => 'crm.accounts', id => 'auth_id',
         email => 'mail', make => ['CREATE TABLE <t> (auth_id uuid PRIMARY KEY,
@@ -148,8 +148,8 @@ SQL
             email public.citext UNIQUE)'] },
 );
 
-# Metadata of every kind into columns of every kind: name of the member, what
-# Supabase has, type of the column, what is in the row as text.
+# Metadata of every kind in columns of every kind: name of the member,
+# Supabase's value, type of the column, value in the row as text.
 my @values = (
     [t_string => 'Zoë "Z" O\'Hara\\', text => 'Zoë "Z" O\'Hara\\'],
     [t_empty  => '', text => ''],
@@ -218,7 +218,7 @@ my $httpd = server($db, {
         @suiting, @unfit, \%meta, \%meta2, \%view
 })->start;
 
-# The statements, and the module's rights on the table.
+# Runs the statements, and grants the module's rights on the table.
 sub make {
     my ($case, @sql) = @_;
     for my $sql (@sql) {
@@ -233,7 +233,7 @@ sub make {
     return;
 }
 
-# The row of a person, all columns as text, and the version of the tuple.
+# The user's row, all columns as text, and the version of the tuple.
 sub full_row {
     my ($case, $person) = @_;
     my $table = $case->{table};
@@ -246,7 +246,7 @@ sub full_row {
     return ($row, $version, $count);
 }
 
-# The name of a column as DBI gives it, from what SQL writes.
+# The name of a column in DBI, from its SQL form.
 sub plain {
     my ($name) = @_;
     return $name unless $name =~ /^"(.*)"$/;
@@ -343,12 +343,13 @@ subtest 'metadata of a registration' => sub {
     for my $confirm (JSON::PP::true, JSON::PP::false) {
         double->config(autoconfirm => $confirm);
         my $response = sign_up($httpd, 'metadata',
-            data => { t_string => 'José', i_number => 3, b_true => $confirm });
+            data => { t_string => 'José <"x">', i_number => 3,
+                b_true => $confirm });
         is $response->{status}, 200, 'registered' or diag show($response);
         my ($row) = postgres->sql($db => 'SELECT t_string, i_number, b_true, '
             . 't_object FROM metadata WHERE id = ?',
             $response->{json}{user_id});
-        is_deeply $row, { t_string => 'José', i_number => 3,
+        is_deeply $row, { t_string => 'José <"x">', i_number => 3,
             b_true => $confirm ? 1 : 0, t_object => undef },
             $confirm ? 'with a session' : 'confirmation pending';
     }
@@ -368,7 +369,7 @@ subtest 'metadata that does not fit' => sub {
     my @lines = our_lines($httpd, $mark);
     is scalar(grep {!/: a value does not fit its column \(SQLSTATE 22/} @lines),
         0, 'the lines do not quote it';
-    # 22P02, 22007 and 22003, of which some may count as the same cause
+    # 22P02, 22007 and 22003, some of which may count as the same cause
     ok @lines >= 1 && @lines <= 3, 'and each cause comes once'
         or diag join "\n", @lines;
     $httpd->allow_log(qr/\Q$_\E/) for @lines;
@@ -389,7 +390,7 @@ subtest 'case in a citext column' => sub {
     is +(full_row($case, $person))[1], $version, 'the same address';
 };
 
-# ---- tables that do not suit
+# ---- tables that do not match
 
 subtest 'an id column of another type' => sub {
     postgres->sql($db => 'CREATE DOMAIN public.short_id AS varchar(20)');

@@ -1,6 +1,6 @@
-# What is wrong with the table or the database is said in one line that names
-# the cure, does no more harm than it must, looks the same to a stranger who
-# tries addresses, and is over as soon as it is mended.
+# A fault of the table or the database is logged in one line that names the
+# cure, does no more harm than it must, looks the same to a stranger who tries
+# addresses, and ends as soon as it is repaired.
 
 use UserSync::Test;
 use UserSync::Tables;
@@ -12,9 +12,9 @@ my $db = scratch_db('usersync_faults', 'CREATE SCHEMA closed',
     'CREATE DOMAIN public.still_needed AS public.needed');
 my $columns = 'id uuid PRIMARY KEY, email text, phone text';
 
-# Everything after <t> is made as it should be. break and cure: SQL; known: a
-# known user's login meanwhile; log: the line of a child that finds it so, warm:
-# of one that knew the table before, where it is another.
+# Everything after <t> is created as it should be. break and cure: SQL; known:
+# the login of a known user meanwhile; log: the line of a child that first sees
+# it broken, warm: of one that knew the table before, if different.
 my @faults = (
     { name => 'no table', known => 503,
         break => ['ALTER TABLE <t> RENAME TO <n>_gone'],
@@ -96,7 +96,7 @@ my @faults = (
         log => qr/"company" .*NOT NULL without a default .*UserSyncColumn/,
         warm => qr/company/,
         cure => [q{ALTER TABLE <t> ALTER company SET DEFAULT 'none'}] },
-    (map { { name => "a column of the NOT NULL domain $_ that nobody fills",
+    (map { { name => "a column of the NOT NULL domain $_ that nothing fills",
         status => 500,
         break => ['ALTER TABLE <t> ADD company text',
             q{UPDATE <t> SET company = 'x'},
@@ -124,7 +124,7 @@ for my $case (@faults) {
         : 'user_row_refused';
 }
 
-# Four that are broken from the start, for what one child says of several.
+# Four that are broken from the start: what one child logs about several.
 my @several = map { "several$_" } 1 .. 4;
 
 my $httpd = server($db, {
@@ -154,8 +154,8 @@ sub make {
 
 double->config(autoconfirm => JSON::PP::false);
 
-# What everybody gets while it is broken, in a child that has found it so (or
-# not yet); the invented sign-up comes after a real one, see below.
+# What everybody gets while it is broken, from a child that has noticed (or not
+# yet); the invented sign-up comes after a real one, see below.
 sub is_broken {
     my ($case, $known, $log) = @_;
     my ($vhost, $status, $code) = @$case{qw(vhost status code)};
@@ -171,6 +171,14 @@ sub is_broken {
         or diag show($in);
     one_line($httpd, $mark, $log, 'one line');
     return $person;
+}
+
+# A child checks a table that does not match four times a second.
+sub is_mended {
+    my ($case, $person) = @_;
+    wait_until { log_in($httpd, $person, $case->{vhost})->{status} == 200 }
+        5, 'a look at the table';
+    return;
 }
 
 for my $case (@faults) {
@@ -191,6 +199,7 @@ for my $case (@faults) {
         };
         run_sql($case, @{ $case->{cure} });
         my $mark = $httpd->log->mark;
+        is_mended($case, $person);
         for ($person, $known, $person) {
             my $in = log_in($httpd, $_, $case->{vhost});
             is $in->{status}, 200, 'mended' or diag show($in);
@@ -199,7 +208,7 @@ for my $case (@faults) {
             'and the row is there';
         is sign_up($httpd, $case->{vhost}, email => $known->{email})->{status},
             200, 'for everybody';
-        is_deeply [our_lines($httpd, $mark)], [], 'nothing more is said';
+        is_deeply [our_lines($httpd, $mark)], [], 'nothing more is logged';
     };
 }
 
@@ -223,8 +232,8 @@ subtest 'several causes in one child' => sub {
         'that names its table';
 };
 
-# A child that knows the table as a good one, and the first one to come after it
-# is broken is a stranger who tries an address.
+# A child that knows the table as a good one, where a stranger who tries an
+# address comes first after it is broken.
 my %surprise = (
     fake1 => 'REVOKE INSERT ON <t> FROM <u>',
     fake2 => 'ALTER TABLE <t> DROP CONSTRAINT <n>_pkey',
@@ -266,7 +275,7 @@ $httpd->stop;
 
 # ---- the database
 
-# A rule of its own for this database, ahead of all others.
+# A rule for this database, before all others.
 my $hba = postgres->data . '/pg_hba.conf';
 my $hba_before = slurp($hba);
 my $password_db = scratch_db('usersync_password');
@@ -293,7 +302,7 @@ my $away = server($db, {
     full => "DBDParams ${\ dsn_of($closed) }\n$patience",
     sqlite => qq{DBDriver sqlite3\nDBDParams "\@DIR\@/users.sqlite"\n},
 })->start;
-# what mod_dbd says of it
+# mod_dbd's lines about it
 $away->allow_log(qr/\[dbd:error\].*(?:AH00629|AH00632|AH00633|AH02655)/);
 
 my @outages = (
@@ -331,10 +340,10 @@ for my $case (@outages) {
         refused_ok $_, 503, 'store_unavailable', 'refused' for @refused;
         is scalar(grep { $_->{elapsed} > 2.5 } @refused), 0, 'in time';
         is scalar(grep { $_->{headers}{'retry-after'} !~ /^[1-9]\d*$/ }
-            @refused), 0, 'and told when to come again';
+            @refused), 0, 'and told when to retry';
         my @lines = our_lines($away, $mark);
         is scalar(grep {!/DBDParams and the PostgreSQL server/} @lines), 0,
-            'our lines name what to look at';
+            'our lines name what to check';
         # "for a while" is another cause than "in time"
         ok @lines >= 1 && @lines <= 2, 'they are few'
             or diag join "\n", @lines;
@@ -344,7 +353,7 @@ for my $case (@outages) {
         wait_until { log_in($away, $person, $vhost)->{status} == 200 } 15,
             "the end of the outage: $case->{name}";
         is rows_in($case->{db}, "users WHERE id = '$person->{id}'"), 1,
-            'mended without a restart';
+            'repaired without a restart';
     };
 }
 use_hba($hba_before, 0);
@@ -365,7 +374,7 @@ ok !(grep {/guessed|another/} $away->log_since(0)), 'no password in the log';
 no_values_ok($away);
 $away->stop;
 
-subtest 'DBDriver sqlite3 where the routes stand' => sub {
+subtest 'DBDriver sqlite3 in the server of the routes' => sub {
     my @sqlite = (DBDriver => 'sqlite3', DBDParams => '"@DIR@/users.sqlite"');
     my $main = UserSync::Httpd->new(config => module_config(@sqlite));
     my ($status, $said) = $main->configtest;
@@ -401,12 +410,11 @@ my %of_vhost = (role => dsn_of($by_role), database => dsn_of($by_db),
 my $speaking = server($db, { map { $_ => "DBDParams $of_vhost{$_}" }
     keys %of_vhost })->start;
 
-# A login as somebody with this e-mail; the bytes that are stored then.
+# A login of a user with this e-mail; returns the bytes that are stored then.
 sub stored {
     my ($vhost, $name, $person, $email) = @_;
-    double->fault(op => 'token', kind => 'transform',
-        set => { 'user.email' => $email });
-    my $in = log_in($speaking, $person, $vhost);
+    double->change_user($person->{id}, email => $email);
+    my $in = log_in($speaking, { %$person, email => $email }, $vhost);
     my $hex = postgres->value($name => q{SELECT
         encode(convert_to(email, 'UTF8'), 'hex') FROM users WHERE id = ?},
         $person->{id});
@@ -420,7 +428,9 @@ for my $case (['client_encoding of the role', 'role', $by_role],
     ['a database without an encoding', 'ascii', $ascii]) {
     my ($name, $vhost, $base) = @$case;
     subtest $name => sub {
-        my @emails = ('jörg@straße.example', 'année@people.example');
+        # an ampersand comes escaped
+        my @emails = ('jörg@straße.example', 'année@people.example',
+            'andré&co@people.example');
         push @emails, '用户@例子.example' unless $vhost eq 'latin';
         my ($first, @more) = @emails;
         my $person = person();

@@ -1,5 +1,5 @@
-# Every vhost is an application of its own: its project, its key, its database,
-# its table. Nothing of one shows in another, and none waits for another.
+# Every vhost is a separate application with its own project, key, database and
+# table. Nothing of one shows in another, and none waits for another.
 
 use UserSync::Test;
 use UserSync::Tables;
@@ -164,7 +164,7 @@ subtest 'columns: a vhost replaces line by line' => sub {
 
 # ---- none waits for another
 
-# Begins a login; end_login gives the response.
+# Starts a login; end_login returns the response.
 sub begin_login {
     my ($server, $person, $vhost) = @_;
     my $url = $server->url('/auth/login', $vhost);
@@ -181,7 +181,7 @@ sub end_login {
     return $response;
 }
 
-# Those that have no answer yet.
+# Those without an answer so far.
 sub unanswered {
     return grep {
         vec(my $set = '', fileno $_->socket, 1) = 1;
@@ -189,7 +189,7 @@ sub unanswered {
     } @_;
 }
 
-# The server's time limits are not what is looked at.
+# The server's time limits are not tested here.
 postgres->sql($one => "ALTER ROLE \"www-data\" IN DATABASE $one RESET ALL");
 
 # How the two share connections: the vhosts' own lines.

@@ -1,4 +1,4 @@
-# PostgreSQL restarts, or is not there yet: an outage shorter than
+# PostgreSQL restarts, or has not started yet: an outage shorter than
 # UserSyncStoreTimeout costs no login, a longer one heals by itself.
 
 use UserSync::Test;
@@ -56,7 +56,7 @@ subtest 'under load' => sub {
         cmp_ok $outage, '<', DEADLINE, "$mode: away shorter than the deadline";
         $rows->(50);
     }
-    # killed connections only: nothing is away
+    # killed connections only: PostgreSQL is not away
     $pg->terminate_backends('app');
     $rows->(20);
     my $seen = $load->stop;
@@ -75,7 +75,7 @@ subtest 'not there when httpd starts' => sub {
     $pg->stop;
     my $late = outage_lines(own_httpd($pg, workers => 4,
         set => { UserSyncStoreTimeout => '500ms', DBDMin => 0 }));
-    $late->expect_log(qr/\[usersync:error\].*store_unavailable, user/);
+    $late->expect_log(qr/\[usersync:error\].*store_unavailable: /);
     $late->start;
     my @responses = (login($late), logins($late, 4));
     is tally(@responses), '5 x 503 store_unavailable',

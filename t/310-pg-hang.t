@@ -1,6 +1,6 @@
 # PostgreSQL hangs: frozen backends, locked rows, a frozen postmaster. Nobody
-# waits longer than UserSyncStoreTimeout, but for the one thread that mod_dbd
-# connects in: connect_timeout (2 s) more. What has hung is replaced.
+# waits longer than UserSyncStoreTimeout, except the one thread in which
+# mod_dbd connects: connect_timeout (2 s) more. Hung connections are replaced.
 
 use UserSync::Test;
 use UserSync::Outage;
@@ -17,13 +17,13 @@ sub httpd_with {
         set => { UserSyncStoreTimeout => DEADLINE * 1000 . 'ms' }))->start;
 }
 
-# The responses without the one that may have been caught in connecting.
+# The responses without the one that may have been connecting.
 sub but_for_probes {
     my @fastest_first = sort { $a->{elapsed} <=> $b->{elapsed} } @_;
     return @fastest_first[0 .. $#fastest_first - 1];
 }
 
-# The rows' e-mail as it would be when the user changed it elsewhere.
+# The e-mail in the rows as if the users had changed it elsewhere.
 sub stale_row {
     my ($person) = @_;
     $pg->sql(app => 'INSERT INTO users (id, email) VALUES (?, ?) '
@@ -38,7 +38,7 @@ sub email_of {
         $person->{id});
 }
 
-# The note usersync-outcome of a login, from the access log, where it comes
+# The note usersync-outcome of a login, from the access log, which is written
 # after the response.
 sub outcome_of {
     my ($httpd, $code) = @_;
@@ -71,12 +71,12 @@ subtest 'one frozen backend' => sub {
     is tally(map { login($httpd) } 1 .. 3), '3 x 200', 'all is well';
     is_deeply [$pg->backends('app')], [$replaced], 'on that connection';
 
-    # a late answer must not find anybody: the connection is cut at once
+    # a late answer must not reach anybody: the connection is closed at once
     $pg->stop_backend($replaced);
     is login($httpd)->{status}, 503, 'frozen again';
     $pg->cont($replaced);
     ok +(wait_until { !$pg->backends('app') } 10),
-        'thawed before anybody asks: gone nevertheless';
+        'thawed before any request: gone nevertheless';
     is login($httpd)->{status}, 200, 'the next one has a new connection';
 };
 
@@ -89,7 +89,7 @@ subtest 'all backends frozen' => sub {
     my @responses = logins($httpd, WORKERS);
     within(DEADLINE, 'first round: in time', @responses);
     is tally(@responses), WORKERS . ' x 503 store_unavailable', 'they fail';
-    # one that was not asked in the first round is asked now
+    # a connection that was not used in the first round is used now
     wait_until {
         tally(@responses = logins($httpd, WORKERS)) eq WORKERS . ' x 200'
     } 5;
@@ -102,7 +102,7 @@ subtest 'all backends frozen' => sub {
     serves($httpd, WORKERS, 2, 'all is well');
 };
 
-subtest 'the same id is being inserted by somebody else' => sub {
+subtest 'another session is inserting the same id' => sub {
     my ($person) = people(1);
     my $other = $pg->connect('app');
     my $begin = sub {
@@ -179,11 +179,11 @@ subtest 'postmaster frozen, an empty pool' => sub {
     my @responses = logins($cold, WORKERS);
     is tally(@responses), WORKERS . ' x 503 store_unavailable', 'all fail';
     within(DEADLINE + CONNECT_TIMEOUT, 'in time', @responses);
-    # each child of prefork is one thread and connects on its own
+    # each child of prefork has one thread and connects separately
     within(DEADLINE, 'but for one within the deadline: no convoy',
         but_for_probes(@responses)) if mpm() ne 'prefork';
     # from here on it is known to be away: rounds that fail at once, until one
-    # meets the next attempt
+    # includes the next attempt
     my (@away, $quick);
     wait_until {
         @responses = logins($cold, WORKERS);
@@ -193,7 +193,7 @@ subtest 'postmaster frozen, an empty pool' => sub {
     } 20, 'an attempt to connect';
     within(CONNECT_TIMEOUT, 'away: in time', @responses);
     ok $quick, 'away: they fail at once';
-    # in prefork everyone may be the one that tries
+    # in prefork each child may make the attempt
     cmp_ok slowest(@away), '<', DEADLINE / 2, 'away: but for the one that tries'
         if mpm() ne 'prefork';
     $pg->cont;

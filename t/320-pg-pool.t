@@ -1,5 +1,6 @@
-# mod_dbd's pool: full, refused by PostgreSQL, or set up in other ways. Nobody
-# waits longer than UserSyncStoreTimeout and nobody is forgotten in the queue.
+# mod_dbd's pool: full, refused by PostgreSQL, or configured differently.
+# Nobody waits longer than UserSyncStoreTimeout and no thread is forgotten in
+# the queue.
 
 use UserSync::Test;
 use UserSync::Outage;
@@ -16,7 +17,7 @@ sub httpd_with {
         set => { UserSyncStoreTimeout => DEADLINE . 's', %set }));
 }
 
-# All answers are there and every one is a login or says what it should.
+# All answers came, and every one is a login or the expected error.
 sub in_order {
     my ($name, @responses) = @_;
     my @other = grep { UserSync::Load::kind($_) !~ /^(?:200|503 store_un\w+)$/ }
@@ -30,7 +31,7 @@ subtest 'DBDMax 2 and 16 at once' => sub {
     my $httpd = httpd_with(DBDMax => 2)->start;
     slow_inserts($pg, 0.1);
     for my $round (1 .. 3) {
-        # 8 x 0.1 s: all get their turn before the deadline
+        # 8 x 0.1 s: all get a connection before the deadline
         no_rows($pg);
         my @responses = logins($httpd, WORKERS);
         is tally(@responses), WORKERS . ' x 200', "round $round: all served";
@@ -53,7 +54,7 @@ subtest "one pool of mod_dbd's, written in two ways" => sub {
     my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
         set => { UserSyncStoreTimeout => DEADLINE . 's', DBDMax => 4,
             DBDKeep => 4 },
-        # says what is so anyway: mod_dbd sees the same pool
+        # says what is the default: mod_dbd sees the same pool
         vhosts => { other => "DBDPersist On\n" }))->start;
     no_rows($pg);
     slow_inserts($pg, 0.05);
@@ -136,7 +137,7 @@ subtest 'max_connections exhausted' => sub {
     $_->disconnect for splice @hogs, -2;
     if (!$prefork) {
         # a child of prefork would need a connection of its own
-        serves($httpd, WORKERS, 3, 'two connections serve everybody');
+        serves($httpd, WORKERS, 3, 'two connections serve all');
     }
     $_->disconnect for splice @hogs;
     serves($httpd, WORKERS, 3, 'slots are free again');

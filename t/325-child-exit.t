@@ -1,6 +1,6 @@
 # Children end in all ways while connections are lent to their threads: none
-# dies of it, none stays, and one that is told to go in peace fails no login.
-# The log tells if one dies: "exit signal", or an assertion of apr-util.
+# crashes, none stays, and a graceful stop fails no login. The log shows
+# crashes: "exit signal", or an assertion of apr-util.
 
 use UserSync::Test;
 use UserSync::Outage;
@@ -11,7 +11,7 @@ my $pg = own_postgres();
 my $httpd = own_httpd($pg, workers => WORKERS, children => 2,
     config => "MaxConnectionsPerChild 40\n",
     set => { UserSyncStoreTimeout => '5s' });
-# while an old child still serves, the slots for new ones are few
+# while old children still serve, there are few slots for new ones
 $httpd->allow_log(qr/AH03490: scoreboard is full/);
 $httpd->start;
 
@@ -52,7 +52,7 @@ subtest 'stop' => sub {
     is_deeply [grep { kill 0, $_ } keys %pids], [], 'all children are gone';
 };
 
-# mod_dbd connects while it holds its pool's lock, for two seconds at the most.
+# mod_dbd connects while it holds its pool's lock, for two seconds at most.
 subtest 'stop while threads are connecting' => sub {
     my $socket = $pg->host . '/.s.PGSQL.' . $pg->port;
     my $connected = sub {
@@ -69,7 +69,7 @@ subtest 'stop while threads are connecting' => sub {
     wait_until { $connected->() >= $before + $pools } 10, 'connects';
     my $took = $hanging->stop;
     note sprintf 'stopped after %.3f s', $took;
-    # 1 s + connect_timeout; httpd kills what is still there after 10 s
+    # 1 s + connect_timeout; httpd kills what is left after 10 s
     cmp_ok $took, '<', 6, 'stopped as soon as they have given up';
     $load->stop;
 };

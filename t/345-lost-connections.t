@@ -1,5 +1,5 @@
-# A statement that costs its connection is not repeated for ever, and trouble
-# of long ago refuses nobody.
+# A statement that costs its connection is not repeated for ever, and old
+# trouble does not refuse anybody.
 
 use UserSync::Test;
 use UserSync::Outage;
@@ -11,12 +11,12 @@ my $pg = own_postgres();
 subtest 'a trigger that ends its backend' => sub {
     my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
         set => { UserSyncStoreTimeout => '3s' }))->start;
-    # a child that looks at the table only now sees the trigger at once
+    # a child that first looks at the table now sees the trigger at once
     $httpd->allow_log(qr/has BEFORE INSERT triggers end_it/);
     my ($known, $doomed) = people(2);
     is login($httpd, $known)->{status}, 200, 'a user has a row';
     $pg->sql(app => $_) for
-        # what a sequence has counted stays, whatever becomes of the statement
+        # a sequence keeps its count, whatever happens to the statement
         'CREATE SEQUENCE attempts',
         'GRANT USAGE ON attempts TO PUBLIC',
         q{CREATE FUNCTION end_it() RETURNS trigger SECURITY DEFINER
@@ -37,7 +37,7 @@ subtest 'a trigger that ends its backend' => sub {
     $httpd->stop;
 };
 
-# A firewall may have forgotten it: as mod_dbd does, it is not lent as it is.
+# A firewall may have dropped it: as in mod_dbd, it is not lent unchanged.
 subtest 'a connection that was idle for longer than DBDExptime' => sub {
     my $httpd = outage_lines(own_httpd($pg, workers => 1,
         set => { DBDMax => 4, DBDKeep => 2, DBDExptime => 1 }))->start;
@@ -60,8 +60,8 @@ subtest 'trouble of long ago' => sub {
     $pg->stop('fast');
     is login($httpd, $people[0])->{status}, 503, 'PostgreSQL is away';
     $pg->start;
-    # Not waited for anything: the silence is what is tested. UserSyncStoreTimeout
-    # and a second later nobody knows any more how PostgreSQL does.
+    # A real pause: the silence is what is tested. After UserSyncStoreTimeout
+    # and another second, no child knows any more whether PostgreSQL is there.
     sleep $deadline + 1.5;
     my @responses = logins($httpd, WORKERS);
     is tally(@responses), WORKERS . ' x 200', 'the next burst is served';

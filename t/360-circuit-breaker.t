@@ -1,6 +1,6 @@
-# UserSyncCircuitBreaker: after so many failures in a row Supabase is left
-# alone, one operation of one project at a time, in all children alike; then
-# one request tries, and decides.
+# UserSyncCircuitBreaker: after this many failures in a row Supabase is not
+# asked, for one operation of one project, in all children alike; then one
+# request tries, and decides.
 
 use UserSync::Background;
 use UserSync::Load;
@@ -8,20 +8,40 @@ use UserSync::Test;
 
 my $PREFORK = mpm() eq 'prefork';
 my ($CHILDREN, $THREADS) = $PREFORK ? (12, 1) : (3, 25);
-my %ada = (email => 'ada@example.com', password => 'correct horse');
 my ($FAILURES, $PAUSE, $DEADLINE) = (4, 2, 2);
 my $new = 0;
 
-# Another project: what happens to one is nothing to the other.
+# Each request comes from another client and another account, as in a real
+# outage; other subtests test what one client can do alone.
+my $CROWD = 60;
+my $turn = 0;
+
+sub person {
+    my ($n) = @_;
+    return { email => "person$n\@example.com", password => 'correct horse' };
+}
+
+sub address { return '127.0.1.' . (1 + $_[0]) }
+
+sub add_people { my ($double) = @_; $double->add_user(%{ person($_) })
+    for 0 .. $CROWD - 1; return }
+
+# (who, -from => where) of the next request
+sub next_one {
+    my $n = $turn++ % $CROWD;
+    return (person($n), -from => address($n));
+}
+
+# Another project, which does not depend on the first one.
 my $second = UserSync::Double->start(dir => UserSync::Util::new_dir('double'));
-$second->add_user(%ada);
+add_people($second);
 $second->config(keys => [double->key]);
 
 sub server {
     my (%set) = @_;
     double->reset;
     double->config(reuse_tokens => JSON::PP::true);
-    double->add_user(%ada);
+    add_people(double);
     my $httpd = UserSync::Httpd->new(children => $CHILDREN,
         threads => $THREADS, config => module_config(
             UserSyncCircuitBreaker  => "$FAILURES ${PAUSE}s",
@@ -41,13 +61,15 @@ sub server {
 
 sub login {
     my ($httpd, $vhost, %more) = @_;
-    return post($httpd->url('/auth/login', $vhost), { %ada, %more });
+    my ($who, @from) = next_one();
+    return post($httpd->url('/auth/login', $vhost), { %$who, %more }, @from);
 }
 
 sub register {
     my ($httpd, $vhost) = @_;
+    my ($who, @from) = next_one();
     return post($httpd->url('/auth/register', $vhost),
-        { %ada, email => 'new' . ++$new . '@example.com' });
+        { %$who, email => 'new' . ++$new . '@example.com' }, @from);
 }
 
 sub kind { return UserSync::Load::kind($_[0]) }
@@ -60,7 +82,7 @@ sub tally {
 
 sub fail_with { double->fault(op => 'token', times => -1, @_); return }
 
-# Answered without Supabase.
+# Is it answered without Supabase?
 sub is_open {
     my ($response) = @_;
     return kind($response) eq '503 upstream_unavailable'
@@ -72,14 +94,14 @@ sub arrived {
     return scalar @all;
 }
 
-# The lines that tell of a change, without what is in front of them.
+# The lines about a change, without their prefix.
 sub states {
     my ($httpd, $mark) = @_;
     return map { /\[usersync:(\w+)\].* US012: (.*)/ ? "$1 $2" : () }
         $httpd->log_since($mark);
 }
 
-# Opens the circuit with as many logins that fail.
+# Opens the circuit with enough failing logins.
 sub open_it {
     my ($httpd, @fault) = @_;
     fail_with(@fault ? @fault : (kind => 'html'));
@@ -91,7 +113,7 @@ sub open_it {
     return time;
 }
 
-# A graceful restart, after which no child of before takes a request any more.
+# A graceful restart, after which no old child accepts a request any more.
 sub new_generation {
     my ($httpd) = @_;
     my @old = $httpd->children;
@@ -101,7 +123,7 @@ sub new_generation {
     return;
 }
 
-# Waits until the time for a probe has come.
+# Waits until a probe is due.
 sub until_due {
     my ($since) = @_;
     my $left = $since + $PAUSE + 0.2 - time;
@@ -116,7 +138,7 @@ subtest 'one life' => sub {
     is tally(@all), "$FAILURES x 502 upstream_bad_answer", 'failures';
     my $opened = time;
     is arrived(), $FAILURES, 'have reached Supabase';
-    my @open = parallel(12, sub { ($httpd->url('/auth/login'), \%ada) });
+    my @open = parallel(12, sub { ($httpd->url('/auth/login'), next_one()) });
     is scalar(grep { is_open($_) } @open), 12, 'then none does, of any child'
         or diag tally(@open);
     is arrived(), $FAILURES, 'seen from there';
@@ -138,15 +160,15 @@ subtest 'one life' => sub {
     ok is_open(login($httpd)), 'in vain';
     is arrived(), $FAILURES + 1, 'one it was';
     double->clear_faults;
-    ok is_open(login($httpd)), 'nobody knows that Supabase is well again';
+    ok is_open(login($httpd)), 'no child knows that Supabase works again';
     until_due($again);
     is tally(login($httpd)), '1 x 200', 'until one tries';
-    is tally(parallel(8, sub { ($httpd->url('/auth/login'), \%ada) })),
+    is tally(parallel(8, sub { ($httpd->url('/auth/login'), next_one()) })),
         '8 x 200', 'and then all may';
     my $url = double->url . '/auth/v1';
     is_deeply [states($httpd)], [
         "error circuit to $url for logins opens: Supabase failed too often in"
-            . ' a row; sign-ins are refused at once until a probe succeeds',
+            . ' a row; they are refused at once until a probe succeeds',
         "warn circuit to $url for logins stays open: the probe failed",
         "notice circuit to $url for logins closes: Supabase answers again",
     ], 'one line for each change';
@@ -199,10 +221,19 @@ my @COUNT = (
     ['a page with 502',   1, kind => 'html'],
     ['540, paused',       1, kind => 'status', status => 540, body => ''],
     ['500 with a code',   0, kind => 'status', status => 500,
+        headers => { 'x-sb-error-code' => 'unexpected_failure' },
         body => { code => 'unexpected_failure', msg => 'x' }],
     ['504 with a code',   0, kind => 'status', status => 504,
         body => { code => 'request_timeout', msg => 'x' }],
     ['a page with 200',   0, kind => 'html', status => 200],
+    ['the edge refuses',  1, kind => 'html', status => 403],
+    ['8 MB',              0, kind => 'huge'],
+    ['a hook is away',    0, kind => 'fixture',
+        file => 'err_hook_unreachable.v2024.json'],
+    ['500 before codes',  0, kind => 'fixture',
+        file => 'err_old_unexpected_failure_db.json'],
+    ["somebody else's",   0, kind => 'fixture',
+        file => 'token_password_session.json'],
     ['a key refused',     0, kind => 'status', status => 401, body => ''],
     ['a 429',             0, kind => 'status', status => 429, body => ''],
     ['a 404',             0, kind => 'status', status => 404, body => ''],
@@ -226,7 +257,7 @@ subtest 'what counts' => sub {
 subtest 'time-outs count, all at once' => sub {
     my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 60s");
     fail_with(kind => 'hang_before');
-    my @all = parallel(8, sub { ($httpd->url('/auth/login'), \%ada) });
+    my @all = parallel(8, sub { ($httpd->url('/auth/login'), next_one()) });
     is tally(@all), '8 x 504 upstream_timeout', 'time-outs';
     is scalar(states($httpd)), 1, 'one line';
     ok is_open(login($httpd)), 'open';
@@ -234,10 +265,11 @@ subtest 'time-outs count, all at once' => sub {
     $httpd->stop;
 };
 
-# A sequence of answers, F a failure, - one that says nothing, + a success.
+# A sequence of answers: F a failure, - an unclear one, + a success.
 my %ANSWER = (
     F   => [{ kind => 'html' }],
     '-' => [{ kind => 'status', status => 500,
+        headers => { 'x-sb-error-code' => 'unexpected_failure' },
         body => { code => 'unexpected_failure', msg => 'x' } }],
     '+' => [undef],
     4   => [{ kind => 'fixture', file => 'gw_hosted_invalid_api_key.json' }],
@@ -278,6 +310,98 @@ subtest 'off' => sub {
     $httpd->stop;
 };
 
+# ---- which failures count
+
+# One login by this client (a number) to this account.
+sub login_of {
+    my ($httpd, $client, $account, @more) = @_;
+    return post($httpd->url('/auth/login'), person($account),
+        -from => address($client), @more);
+}
+
+# Logins that all fail, at the same time: [client, account].
+sub all_fail {
+    my ($httpd, @who) = @_;
+    my @all = parallel(scalar @who, sub {
+        my ($client, $account) = @{ $who[$_[0]] };
+        return ($httpd->url('/auth/login'), person($account),
+            -from => address($client));
+    });
+    return tally(@all);
+}
+
+my $MANY = 2 * $FAILURES;
+
+subtest 'one account' => sub {
+    my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 60s");
+    double->fault(kind => 'html', op => 'token', times => -1,
+        email => person(0)->{email});
+    is all_fail($httpd, map { [0, 0] } 1 .. $MANY),
+        "$MANY x 502 upstream_bad_answer", 'again and again';
+    is all_fail($httpd, map { [$_, 0] } 1 .. $MANY),
+        "$MANY x 502 upstream_bad_answer", 'from everywhere';
+    is_deeply [states($httpd)], [], 'no line';
+    is kind(login_of($httpd, 0, 1)), '200', 'others log in';
+    $httpd->stop;
+};
+
+subtest 'one client, many accounts' => sub {
+    my $httpd = server();
+    double->fault(kind => 'html', op => 'token', times => $FAILURES);
+    login_of($httpd, 0, $_) for 1 .. $FAILURES;
+    ok is_open(login_of($httpd, 0, 0)), 'it has a circuit of its own';
+    ok !is_open(my $other = login_of($httpd, 1, 20)), 'no other client has';
+    is kind($other), '200', 'they log in';
+    is kind(login_of($httpd, 0, 0)), '200', 'which closes it';
+    is_deeply [map {/^(\w+) .* (opens|closes) for one client:/ ? "$1 $2" : $_}
+        states($httpd)], ['warn opens', 'notice closes'], 'the lines';
+
+    # there are no other clients
+    $httpd->{log}{start} = $httpd->log->mark;
+    double->fault(kind => 'html', op => 'token', times => $FAILURES + 1);
+    login_of($httpd, 0, $_) for 1 .. $FAILURES;
+    until_due(time);
+    is kind(login_of($httpd, 0, 30)), '502 upstream_bad_answer', 'its probe';
+    until_due(time);
+    ok is_open(login_of($httpd, 0, 30)), 'the next one is not the same account\'s';
+    is kind(login_of($httpd, 0, 31)), '200', 'but another one\'s';
+    is_deeply [map {/(opens|stays open|closes) for one client:/}
+        states($httpd)], ['opens', 'stays open', 'closes'], 'its lines';
+    $httpd->stop;
+};
+
+subtest 'a client that hangs while others log in' => sub {
+    my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 60s");
+    double->fault(kind => 'hang_before', op => 'token', times => -1,
+        email => person($_)->{email}) for 1 .. $MANY;
+    my $job = UserSync::Background->start(sub {
+        all_fail($httpd, map { [$_, $_] } 1 .. $MANY) });
+    wait_until { arrived() >= $MANY } 20, 'the attacker';
+    is kind(login_of($httpd, 0, 0)), '200', 'a login meanwhile';
+    is $job->result, "$MANY x 504 upstream_timeout",
+        'many addresses with many slow accounts';
+    is_deeply [states($httpd)], [], 'open nothing';
+    double->clear_faults;
+    $httpd->stop;
+};
+
+subtest 'the most frequent client' => sub {
+    my $httpd = server();
+    my $opened = open_it($httpd);
+    double->fault(kind => 'html', op => 'token', times => -1,
+        email => person(0)->{email});
+    until_due($opened);
+    is kind(login_of($httpd, 0, 0)), '502 upstream_bad_answer',
+        'the attacker has the probe';
+    until_due(time);
+    ok is_open(login_of($httpd, 0, 0)), 'and not the next one';
+    ok is_open(login_of($httpd, 0, 59)), 'nor with another account';
+    ok is_open(login_of($httpd, 59, 0)), 'nor from another address';
+    is kind(login_of($httpd, 58, 58)), '200', 'another client has';
+    is kind(login_of($httpd, 57, 57)), '200', 'and all may';
+    $httpd->stop;
+};
+
 # ---- the probe
 
 subtest 'one probe at a time' => sub {
@@ -286,7 +410,8 @@ subtest 'one probe at a time' => sub {
     double->clear_requests;
     fail_with(kind => 'hang_before', times => 2);
     my $load = UserSync::Load->start(url => $httpd->url('/auth/login'),
-        people => [\%ada], clients => 10);
+        clients => 10, request => sub {
+            ([POST => $httpd->url('/auth/login'), next_one()], 'login') });
     wait_until { grep {/closes/} states($httpd) } 20, 'the circuit to close';
     my $seen = $load->stop;
     my @sent = double->requests('token');
@@ -303,10 +428,12 @@ subtest 'one probe at a time' => sub {
     $httpd->stop;
 };
 
-# An answer without a code is no failure of Supabase's; neither stays it open.
+# An answer without a code is not a failure of Supabase; nor does it keep the
+# circuit open.
 subtest 'a probe that is answered' => sub {
     my $httpd = server(UserSyncCircuitBreaker => "$FAILURES 1s");
     for my $case (['500 with a code', { kind => 'status', status => 500,
+            headers => { 'x-sb-error-code' => 'unexpected_failure' },
             body => { code => 'unexpected_failure', msg => 'x' } }],
         ['401', { kind => 'status', status => 401, body => '' }]) {
         my ($name, $fault) = @$case;
@@ -330,13 +457,13 @@ subtest 'a body that cannot be used is no probe' => sub {
     until_due($opened);
     is post($httpd->url('/auth/login'), '{')->{status}, 400, 'malformed';
     my $slow = connection($httpd->url);
-    my $bytes = post_bytes($httpd->url('/auth/login'), \%ada,
+    my $bytes = post_bytes($httpd->url('/auth/login'), person(0),
         Expect => '100-continue');
     $slow->send(substr $bytes, 0, length($bytes) - 1);
     is $slow->response(10)->{status}, 100, 'it has been let in';
     is tally(login($httpd)), '1 x 200', 'the next one is';
     $slow->send(substr $bytes, -1);
-    is kind($slow->response(10)), '200', 'who was slow comes through as well';
+    is kind($slow->response(10)), '200', 'the slow one gets through as well';
     $httpd->stop;
 };
 
@@ -360,7 +487,7 @@ subtest 'the child of the probe is killed' => sub {
     ok wait_until { ($response = login($httpd))->{status} == 200 }
         $DEADLINE + 5, 'another one may try';
     cmp_ok time - $sent, '>=', $DEADLINE, 'when the first cannot be any more';
-    is arrived(), 2, 'nobody in between';
+    is arrived(), 2, 'none in between';
     like +(states($httpd))[-1], qr/closes/, 'closed';
     $httpd->stop;
 };

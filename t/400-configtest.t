@@ -1,5 +1,6 @@
 # configtest refuses every bad value, naming directive, value and what is
-# allowed, and accepts the good ones; directives stand in their contexts only.
+# allowed, and accepts good ones; directives are only allowed in their
+# contexts.
 
 use UserSync::Test -keep;
 use UserSync::Configtest;
@@ -7,9 +8,11 @@ use UserSync::Configtest;
 my $check = UserSync::Configtest->new;
 my $dir   = $check->dir;
 
-# The value in quotes, as httpd writes it to a log: backslashes doubled.
+# The value in quotes, as httpd writes it to a log: with doubled backslashes. A
+# value that may contain a password or a key is not written.
 sub shown {
     my ($value) = @_;
+    return qr/\bthe value\b/ if $value =~ /\@|sb_|eyJ/;
     $value =~ s{\\}{\\\\}g;
     return qr{\Q"$value"\E};
 }
@@ -35,13 +38,18 @@ my %BAD = (
     UserSyncSupabaseURL => [qr{https://.*loopback}, (
         'abcdefgh.supabase.co', 'ftp://abcdefgh.supabase.co',
         'file:///etc/passwd', 'https://', 'https:///auth/v1', 'https:x.co',
-        'https://ada:pw@x.co', 'https://ada@x.co', 'https://x.co?a=1',
+        'https://ada:hunter2@x.co', 'https://ada@x.co', 'https://x.co?a=1',
         'https://x.co/auth/v1?', 'https://x.co#f', 'https://x.co:0',
         'https://x.co:70000', 'https://x.co:http', 'https://x y.co',
         'https://x.co/a b', 'https://x.co\\evil', 'https://[::1',
         ' https://x.co', 'http://x.co', 'http://127.evil.example',
         'http://localhost.example', 'http://0.0.0.0', 'http://10.0.0.1',
-        'http://[2001:db8::1]',
+        'http://[2001:db8::1]', 'https://supabase.com/dashboard/project/abc',
+        'https://app.supabase.com/project/abc', 'https://supabase.co',
+        'https://db.abcdefgh.supabase.co', 'https://abc.supabase.co/rest/v1',
+        'https://x.co/auth/v1/token', 'sb_publishable_hunter2',
+        'eyJhbGciOiJIUzI1NiJ9.hunter2.x',
+        'postgresql://postgres:hunter2@db.abcdefgh.supabase.co:5432/postgres',
     )],
     UserSyncTimeout => [$DURATION, (
         'abc', 's', 'ms', '5x', '-1', '+5s', '0', '0s', '99ms', '60001ms',
@@ -56,7 +64,7 @@ my %BAD = (
     UserSyncProxy => [qr/None.*http:/, (
         'Off', '127.0.0.1:3128', 'proxy', 'ftp://proxy', 'socks4://proxy',
         'http://', 'http://:3128', 'http://proxy:0', 'http://proxy:70000',
-        'http://a:b@proxy', 'http://proxy/path', 'http://proxy?a',
+        'http://a:hunter2@proxy', 'http://proxy/path', 'http://proxy?a',
         'http://proxy#f', 'http://pro xy',
     )],
     UserSyncForwardClientIP => [qr/Off, Sb-Forwarded-For or X-Forwarded-For/,
@@ -74,10 +82,20 @@ my %BAD = (
         '0', '0%', '101%', '100001', '-1', '1.5', '50 %', '%', '50%%',
         'half', 'Off', '1e3', '99999999999999999999%',
     )],
+    UserSyncMaxPerClient => [qr/Off, a number from 1 to 100000 or .*1% to 100%/,
+        '0', '0%', '101%', '100001', '-1', '1.5', '50 %', '%', 'On', 'None',
+        'Off ', '1e3', '99999999999999999999%'],
     UserSyncEnsureUser    => [$STRING, @BAD_STRINGS],
     UserSyncEnsureEmail   => [$STRING, @BAD_STRINGS],
     UserSyncEnsureOnError => [qr/Deny or Allow/,
         'On', 'Off', 'None', 'Allowed', 'Deny ', '503', 'Deny,Allow'],
+    UserSyncHookOnError => [qr/Deny or Allow/,
+        'On', 'Off', 'None', 'Allowed', 'Deny ', '503'],
+    UserSyncHookForward => [qr/None or https:.*loopback/, (
+        'Off', 'On', 'x.co', 'ftp://x.co', 'http://x.co', 'http://10.0.0.1/',
+        'https://', 'https://a:hunter2@x.co/', 'https://x.co/?a=1',
+        'https://x.co/#f', 'https://x.co:0/', 'https://x y.co/',
+    )],
     # shmcb is not loaded here
     UserSyncCache => [qr/none or a provider .*load mod_socache_/,
         'Off', 'shmcb', 'nothing', 'none ', 'SHMCB', '/run/cache'],
@@ -92,11 +110,13 @@ for my $directive (sort keys %BAD) {
     subtest "$directive refuses" => sub {
         my $place = $check->httpd->conf_file;
         for my $value (@values) {
-            $check->refused_ok(
+            my $said = $check->refused_ok(
                 $check->config($directive => $check->quoted($value)),
                 name(qq{"$value"}), qr/Syntax error on line \d+ of \Q$place\E/,
                 qr/^\Q$directive\E /m, shown($value), $allowed,
             );
+            unlike $said, qr/hunter2/, 'no secret is shown'
+                if $value =~ /hunter2/;
         }
     };
 }
@@ -122,6 +142,41 @@ subtest 'UserSyncColumn refuses' => sub {
     }
     $check->refused_ok(column('id', 'None'), 'no column for id',
         qr/^UserSyncColumn /m, qr/None/);
+};
+
+# What is wrong with a secret, and never the secret itself.
+my %BAD_SECRET = (
+    'no prefix'         => ['NeverToBeShown' x 3, qr/not begin with v1,whsec_/],
+    'half a prefix'     => ['whsec_' . 'c2Vj' x 10, qr/not begin with v1,whsec_/],
+    'an asymmetric one' => ['v1a,whsk_' . 'c2Vj' x 10, qr/asymmetric/],
+    'nothing in it'     => ['v1,whsec_', qr/not base64/],
+    'a part of it'      => ['v1,whsec_' . 'c2Vj' x 10 . 'c2', qr/not base64/],
+    'another alphabet'  => ['v1,whsec_' . 'c2-_' x 10, qr/not base64/],
+    '23 bytes'          => ['v1,whsec_' . 'c2Vj' x 7 . 'c2U=', qr/24 to 64/],
+    '65 bytes'          => ['v1,whsec_' . 'c2Vj' x 21 . 'c2U=', qr/24 to 64/],
+    'an empty second'   => ['v1,whsec_' . 'c2Vj' x 10 . '|', qr/v1,whsec_/],
+    'nine'              => [join('|', ('v1,whsec_' . 'c2Vj' x 10) x 9),
+        qr/8 are allowed/],
+    'quotes'            => ["'v1,whsec_" . 'c2Vj' x 10 . "'", qr/in quotes/],
+);
+
+subtest 'UserSyncHookSecret refuses' => sub {
+    for my $name (sort keys %BAD_SECRET) {
+        my ($value, $what) = @{ $BAD_SECRET{$name} };
+        for my $arg ($check->quoted($value),
+            'file:' . $check->file('bad.secret', "$value\n", 0600)) {
+            my $said = $check->refused_ok(
+                $check->config(UserSyncHookSecret => $arg), $name,
+                qr/^UserSyncHookSecret/m, $what);
+            unlike $said, qr/(?:c2Vj){3}|c2-_c2/, 'it is not shown';
+        }
+    }
+    my $eight = "UserSyncHookSecret v1,whsec_" . 'c2Vj' x 10 . "\n";
+    $check->refused_ok($check->config . $eight x 9, 'nine lines',
+        qr/^UserSyncHookSecret.*8 are allowed/m);
+    $check->refused_ok($check->config(UserSyncHookSecret => $_),
+        "file $_", qr/^UserSyncHookSecret takes file:PATH/m)
+        for 'file:/nowhere', 'file:', 'exec:/bin/false';
 };
 
 # first argument, second, which of them is shown, what is allowed
@@ -166,7 +221,8 @@ subtest 'flags' => sub {
 };
 
 subtest 'the number of arguments' => sub {
-    for my $directive (sort(keys %BAD), 'UserSyncSupabaseKey') {
+    for my $directive (sort(keys %BAD), 'UserSyncSupabaseKey',
+        'UserSyncHookSecret') {
         for my $value ('', '""', 'a b') {
             $check->refused_ok($check->config($directive => $value),
                 "$directive $value",
@@ -204,18 +260,24 @@ subtest 'good values' => sub {
             '"' . 'x' x 63 . '"'],
         UserSyncMaxBodySize => ['256', '1048576', '8192'],
         UserSyncMaxConcurrent => ['1', '100000', '1%', '50%', '100%'],
+        UserSyncMaxPerClient  => ['1', '100000', '1%', '100%', 'Off', 'off'],
         UserSyncEnsureUser => ['%{REMOTE_USER}', '%{reqenv:OIDC_CLAIM_sub}',
             'a%{HTTP:X-Sub}b', '%{tolower:%{REMOTE_USER}}', 'nobody'],
         UserSyncEnsureEmail   => ['%{env:MAIL}', 'None', 'none'],
         UserSyncEnsureOnError => ['Deny', 'allow'],
         UserSyncEnsureHeaders => ['On', 'off'],
+        UserSyncHookOnError => ['Deny', 'allow'],
+        UserSyncHookForward => ['None', 'none', 'https://x.co/hook',
+            'https://x.co', 'http://127.0.0.1:8000/a/b', 'http://[::1]:1/'],
         UserSyncCache         => ['none', 'None'],
         UserSyncCacheTimeout  => ['1s', '86400', '24h', '1500ms', '5mi'],
     );
     for my $directive (sort keys %good) {
         for my $value (@{ $good{$directive} }) {
+            # a remote proxy is for https only
             $check->accepted_ok(
-                $check->config($directive => $check->quoted($value)),
+                $check->config(UserSyncSupabaseURL => 'https://x.co',
+                    $directive => $check->quoted($value)),
                 name($directive, $value));
         }
     }
@@ -253,6 +315,7 @@ my %LINE = (
     UserSyncColumn            => 'email email',
     UserSyncMaxBodySize       => '8192',
     UserSyncMaxConcurrent     => '50%',
+    UserSyncMaxPerClient      => '25%',
     UserSyncCircuitBreaker    => '5 10s',
     UserSyncEnsure            => 'On',
     UserSyncEnsureUser        => '%{REMOTE_USER}',
@@ -261,26 +324,42 @@ my %LINE = (
     UserSyncEnsureHeaders     => 'On',
     UserSyncCache             => 'none',
     UserSyncCacheTimeout      => '5mi',
+    UserSyncHookSecret        => 'file:' . $check->file('hook.secret',
+        'v1,whsec_' . 'c2Vj' x 10 . "\n", 0600),
+    UserSyncHookOnError       => 'Allow',
+    UserSyncHookForward       => 'https://x.co/hook',
 );
 
-# What is one for all children and vhosts.
+# One value for all children and vhosts.
 my %SERVER_ONLY = map { $_ => 1 }
-    qw(UserSyncMaxConcurrent UserSyncCircuitBreaker UserSyncCache);
+    qw(UserSyncMaxConcurrent UserSyncMaxPerClient UserSyncCircuitBreaker
+        UserSyncCache);
 
-sub in_sections { return $_[0] =~ /^UserSync(?:MaxBodySize|Ensure\w*)$/ }
+# The lines of the command table: name, and the rest.
+my %COMMAND = slurp(UserSync::Util::top_dir() . '/src/config/directives.c')
+    =~ /^ {4}(?:AP_INIT_\w+|DURATION)\("(UserSync\w+)",(.*?)(?=^ {4}\S)/gms;
+
+# Not read from the table: a value of a whole server must not get there.
+sub in_sections {
+    return $_[0] =~ /^UserSync(?:MaxBodySize|Ensure\w*|HookOnError)$/;
+}
+
+is_deeply [sort keys %LINE], [sort keys %COMMAND], 'a line of each directive';
+is_deeply [grep { in_sections($_) != ($COMMAND{$_} =~ /ACCESS_CONF/) }
+    sort keys %COMMAND], [], 'each where it belongs';
 
 subtest 'contexts' => sub {
     my @all = map {"$_ $LINE{$_}"} grep { !$SERVER_ONLY{$_} } sort keys %LINE;
     my $config = $check->config(UserSyncCache => 'none');
     $check->accepted_ok($config . $check->vhost('a.example', @all),
-        'all but three of them in a vhost');
+        'all but these in a vhost');
     for my $directive (sort keys %SERVER_ONLY) {
         my $line = "$directive $LINE{$directive}";
         $check->refused_ok(
             $check->config . $check->vhost('a.example', $line),
             "$directive in a vhost",
             qr/^\Q$directive\E cannot occur within <VirtualHost> section/m);
-        # it asks for no project in the main server
+        # it needs no project in the main server
         $check->accepted_ok($check->config =~ s/^(?!DBD|Load).*\n//mgr
             . "$line\n", "$directive where no route is");
     }
@@ -295,10 +374,10 @@ subtest 'contexts' => sub {
         my ($end) = $section =~ /^(\w+)/;
         my @inside = map {"$_ $LINE{$_}"} grep { in_sections($_) } sort
             keys %LINE;
-        is scalar @inside, 6, 'six may stand in a section';
+        cmp_ok scalar @inside, '>=', 7, 'these are allowed in a section';
         $check->accepted_ok(
             join("\n", $config . "<$section>", @inside, "</$end>\n"),
-            "all six in <$section>");
+            "all of them in <$section>");
     }
 };
 

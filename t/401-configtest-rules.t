@@ -1,5 +1,5 @@
-# configtest judges what takes more than one directive, names the vhost by file
-# and line, and leaves a vhost alone that does not ask for the module.
+# configtest checks what involves more than one directive, names the vhost by
+# file and line, and ignores vhosts that do not use the module.
 
 use UserSync::Test -keep;
 use UserSync::Configtest;
@@ -7,7 +7,7 @@ use UserSync::Configtest;
 my $check = UserSync::Configtest->new(modules => ['macro']);
 my $dir   = $check->dir;
 
-# Everything that a vhost needs and nothing that asks for the module.
+# Everything that a vhost needs, without using the module.
 sub database { return 'DBDriver pgsql', 'DBDParams "dbname=app"' }
 
 sub project {
@@ -33,7 +33,12 @@ subtest 'missing and contradicting lines' => sub {
             [UserSyncConnectTimeout => '3s', UserSyncRegisterTimeout => '2s'],
             [], qr/UserSyncConnectTimeout/, qr/UserSyncRegisterTimeout/],
         ['a route that does not exist', [], [$check->route('usersync-xyz')],
-            qr/usersync-xyz/, qr/usersync-register/, qr/usersync-login/],
+            qr/usersync-xyz/, qr/usersync-register/, qr/usersync-login/,
+            qr/usersync-refresh/, qr/usersync-logout/, qr/usersync-hook/],
+        ['a path for a route', [], [$check->route('usersync-logout/x')],
+            qr{usersync-logout/x}],
+        ['a hook without a secret', [], [$check->route('usersync-hook')],
+            qr/UserSyncHookSecret is missing/],
         ['no DBDriver', [DBDriver => undef], [], qr/DBDriver/, qr/pgsql/],
         ['another DBDriver', [DBDriver => 'sqlite3'], [],
             qr/DBDriver/, qr/sqlite3/, qr/pgsql/],
@@ -65,6 +70,46 @@ subtest 'missing and contradicting lines' => sub {
     $check->accepted_ok($check->config . lines('UserSyncColumn email None',
         'UserSyncColumn phone email', q{UserSyncColumn user_metadata.x '"ID"'}),
         'a column that was given up, and one whose name differs in case');
+};
+
+subtest 'a proxy to a loopback project' => sub {
+    my @local = map { [UserSyncSupabaseURL => $_] } 'http://127.0.0.1:54321',
+        'HTTP://localhost:8000', 'http://[::1]:8000';
+    my @elsewhere = ('http://proxy.example:3128', 'https://proxy.example',
+        'socks5://10.0.0.1:1080', 'socks5h://proxy.example');
+    my @like = (qr/UserSyncProxy/, qr/UserSyncSupabaseURL/, qr/in the clear/);
+    for my $url (@local) {
+        for my $proxy (@elsewhere) {
+            $check->refused_ok($check->config(@$url, UserSyncProxy => $proxy),
+                "$url->[1] by $proxy", qr/main server: /, @like,
+                qr/\Q$proxy\E/);
+        }
+        $check->accepted_ok($check->config(@$url, UserSyncProxy => $_),
+            "$url->[1] by $_") for 'None', 'http://127.0.0.1:3128',
+            'socks5h://localhost:1080', 'https://[::1]:443';
+    }
+    $check->accepted_ok($check->config(UserSyncSupabaseURL => 'https://x.co',
+        UserSyncProxy => $_), "https by $_") for @elsewhere;
+
+    my ($local, $proxy) = ($local[0][1], $elsewhere[0]);
+    for my $case (
+        ['both in a vhost', [], ["UserSyncSupabaseURL $local",
+            "UserSyncProxy $proxy"]],
+        ['the proxy inherited', [UserSyncProxy => $proxy,
+            UserSyncSupabaseURL => 'https://x.co'],
+            ["UserSyncSupabaseURL $local"]],
+        ['the project inherited', [UserSyncSupabaseURL => $local],
+            ["UserSyncProxy $proxy"]]) {
+        my ($name, $set, $lines) = @$case;
+        my $said = $check->refused_ok($check->config(@$set)
+            . $check->vhost('shop.example', @$lines), $name,
+            qr/vhost shop\.example \(/, @like);
+        unlike $said, qr/main server: /, 'and no other server';
+    }
+    $check->accepted_ok($check->config(UserSyncSupabaseURL => 'https://x.co',
+        UserSyncProxy => $proxy) . $check->vhost('shop.example',
+        "UserSyncSupabaseURL $local", 'UserSyncProxy None'),
+        'a vhost without the proxy');
 };
 
 subtest 'without mod_dbd' => sub {
@@ -155,6 +200,12 @@ subtest 'vhosts from one and the same lines' => sub {
         qr/vhost a\.example \(.*\): UserSyncSupabaseURL is missing/);
     unlike $said, qr/b\.example/, 'only the vhost that asks';
 
+    for my $handler (qw(usersync-refresh usersync-logout)) {
+        (my $one = $macro) =~ s/usersync-login/$handler/;
+        $check->refused_ok(lines(database) . $one, $handler,
+            qr/vhost a\.example \(.*\): UserSyncSupabaseURL is missing/);
+    }
+
     $check->file('shop.inc', $check->vhost('${NAME}', $check->route('${H}')));
     my $include = lines(map {
         ("Define NAME $_->[0]", "Define H $_->[1]", "Include shop.inc")
@@ -162,6 +213,39 @@ subtest 'vhosts from one and the same lines' => sub {
     $said = $check->refused_ok(lines(database) . $include, 'an Include',
         qr/vhost a\.example \(.*\): UserSyncSupabaseURL is missing/);
     unlike $said, qr/b\.example/, 'only the vhost that asks';
+};
+
+# ---- the hook
+
+subtest 'what a hook needs' => sub {
+    my $none = "UserSyncCache none\n";
+    my $secret = 'v1,whsec_' . 'c2Vj' x 10;
+    my $file = $check->file('hook.secret', "$secret\n", 0600);
+    my $line = "UserSyncHookSecret file:$file";
+    my @hook = $check->route('usersync-hook');
+    my $dbd  = lines(database) . $none;
+    $check->accepted_ok($dbd . lines($line, @hook), 'no project');
+    $check->accepted_ok($dbd . $check->vhost('a.example', $line, @hook),
+        'none in a vhost');
+    $check->accepted_ok($dbd . lines($line)
+        . $check->vhost('a.example', @hook), 'an inherited secret');
+    $check->accepted_ok($none . lines($line), 'no hook, no database');
+    $check->refused_ok($none . lines($line, @hook), 'no DBDriver',
+        qr/main server: DBDriver is missing/);
+    $check->refused_ok($dbd . lines($check->route)
+        . $check->vhost('a.example', @hook), 'a vhost without a secret',
+        qr/vhost a\.example \(.*\): UserSyncHookSecret is missing/);
+    my $open = $check->file('open.secret', "$secret\n", 0644);
+    $check->warned_ok($dbd . lines("UserSyncHookSecret file:$open"),
+        'a file for everybody', qr/US001: main server: /,
+        qr/UserSyncHookSecret/, qr/chmod 0600/);
+    $check->warned_ok($dbd . lines("UserSyncHookSecret $secret|$secret")
+        . $check->vhost('a.example', 'UserSyncTable users'),
+        'a line with two secrets, inherited', qr/US002: main server: /,
+        qr/UserSyncHookSecret is in the configuration/);
+    $check->warned_ok($dbd . $check->vhost('a.example',
+        "UserSyncHookSecret $secret"), 'in a vhost',
+        qr/US002: vhost a\.example \(/);
 };
 
 # ---- the gate
@@ -185,6 +269,16 @@ subtest 'what a gate needs' => sub {
         qr/mod_dbd is not loaded/, qr/a2enmod dbd/);
     $other->accepted_ok("UserSyncEnsureOnError Allow\n", 'not needed');
 
+    my $on = "${dbd}${none}UserSyncEnsure On\n";
+    $check->accepted_ok($on . $check->vhost('shop.example',
+        'DBDriver sqlite3', 'UserSyncEnsure Off'),
+        'a vhost that says Off, with another database');
+    $check->refused_ok($dbd . $none . $GATE . $check->vhost('shop.example',
+        'DBDriver sqlite3', 'UserSyncEnsure Off'),
+        'the section of the main server holds there, too',
+        qr/vhost shop\.example \(.*sqlite3/);
+    $check->accepted_ok("${none}UserSyncEnsure On\nUserSyncEnsure Off\n",
+        'On and then Off');
     my $vhost = $check->vhost('shop.example', 'UserSyncEnsure On');
     my $said = $check->refused_ok($none . $vhost
         . $check->vhost('fine.example', 'DocumentRoot "/"'),
@@ -228,63 +322,6 @@ subtest 'where known users are kept' => sub {
         qr/^UserSyncCache \w+: /m, $bad{$_}) for sort keys %bad;
 };
 
-# Of a request whose headers of ours are gone.
-my @CIRCULAR = ('%{HTTP:X-User-Id}', '%{http:x_user_id}', '%{req:X.User.Id}',
-    '%{req_novary:X-USER-EMAIL}', 'a%{HTTP:X-Usersync-Outcome}b',
-    '%{tolower:%{HTTP:X-User-Id}}', '%{HTTP:X!User~Id}');
-my @FINE = ('%{HTTP:X-User-Ids}', '%{HTTP:X-User}', '%{HTTP:X-Forwarded-User}',
-    '%{reqenv:X_USER_ID}', '%{note:x-user-id}', 'X-User-Id',
-    '%{reqenv:HTTP}X-User-Id');
-
-subtest 'expressions that read what is taken away' => sub {
-    my $base = lines(database, 'UserSyncCache none', 'UserSyncEnsure On');
-    my $on = "UserSyncEnsureHeaders On\n";
-    for my $directive ('UserSyncEnsureUser', 'UserSyncEnsureEmail') {
-        for my $expr (@CIRCULAR) {
-            my $line = qq{$directive "$expr"\n};
-            $check->refused_ok($base . $on . $line, $line,
-                qr/main server: UserSyncEnsureHeaders takes away/, qr/\Q$expr/);
-        }
-        for my $expr (@FINE) {
-            my $line = qq{$directive "$expr"\n};
-            $check->accepted_ok($base . $on . $line, $line);
-        }
-    }
-    my $id = 'UserSyncEnsureUser "%{HTTP:X-User-Id}"';
-    $check->accepted_ok("$base$id\n", 'headers are Off');
-    $check->accepted_ok($base . $on . "$id\n"
-        . "UserSyncEnsureUser %{REMOTE_USER}\n", 'the last line counts');
-    my @inside = ('<Location "/a">', '<If "true">', $id, '</If>',
-        '</Location>');
-    $check->refused_ok($base . $on . lines(@inside), 'inside of sections',
-        qr/X-User-Id\}/);
-    $check->refused_ok($base . "$id\n<Location \"/a\">\n$on</Location>\n",
-        'On inside of a section', qr/X-User-Id\}/);
-
-    my $vhost = qr/vhost shop\.example \(.*%\{HTTP:X-User-Id\}/;
-    my %refused = (
-        'all in a vhost'       => ['', $on, $id],
-        'On outside of it'     => [$on, '', $id],
-        'the expression outside'         => ["$id\n", $on],
-        'the expression outside, in a section' => [lines(@inside), $on,
-            'UserSyncEnsureUser %{REMOTE_USER}'],
-        'the e-mail is another matter' => ["$id\n", $on,
-            'UserSyncEnsureEmail None'],
-    );
-    for my $name (sort keys %refused) {
-        my ($main, @lines) = @{ $refused{$name} };
-        my $said = $check->refused_ok($base . $main
-            . $check->vhost('shop.example', @lines), $name, $vhost);
-        unlike $said, qr/main server/, 'and the main server is fine';
-    }
-    $check->accepted_ok($base . "$id\n" . $check->vhost('shop.example', $on,
-        'UserSyncEnsureUser %{REMOTE_USER}'), 'another one instead');
-    my $said = $check->refused_ok("$base$on$id\n"
-        . $check->vhost('shop.example', 'UserSyncTable members'),
-        'a fault of the main server', qr/main server: /);
-    unlike $said, qr/shop/, 'is not laid at the door of its vhosts';
-};
-
 # ---- keys
 
 my $KEY = $check->secret;
@@ -314,7 +351,7 @@ subtest 'key files' => sub {
     $bad->('a NUL', "$KEY\0$KEY\n", qr/one line/);
     $bad->('bytes above ASCII', "$KEY\xc3\xa4\n", qr/ASCII/);
     $bad->('too long', $KEY . 'x' x 4096 . "\n", qr/4096/);
-    $bad->('a CR LF key and more behind 4098 bytes',
+    $bad->('a CR LF key and more after 4098 bytes',
         'x' x 4096 . "\r\nNeverToBeShown\n", qr/4096|one line/);
 
     my $locked = $check->file('locked.key', "$KEY\n", 0000);
@@ -340,8 +377,46 @@ subtest 'key files' => sub {
     for my $mode (0644, 0604, 0602, 0620) {
         $check->file('fine.key', "$KEY\n", $mode);
         $check->warned_ok(with_key('file:fine.key'), sprintf('mode %o', $mode),
-            qr/UserSyncSupabaseKey/, qr/chmod 0600/);
+            qr/US001: main server: /, qr/UserSyncSupabaseKey/, qr/chmod 0600/);
     }
+    $bad->('in quotes', qq{"$KEY"\n}, qr/quotes/, qr/nothing but the key/);
+    $bad->('an assignment', "SUPABASE_KEY=$KEY\n", qr/NAME=VALUE/,
+        qr/nothing but the key/);
+    $bad->('an assignment for a shell', "export KEY=$KEY\n", qr/blank/);
+    $bad->('a variable', '${SUPABASE_KEY}', qr/variable that is not set/);
+    $bad->('the URL', 'https://abcdefgh.supabase.co', qr/UserSyncSupabaseURL/);
+};
+
+subtest 'warnings of a vhost' => sub {
+    my $open  = $check->file('open.key', "$KEY\n", 0644);
+    my $other = $check->file('open2.key', "$KEY\n", 0644);
+    my $vhost = sub {
+        my ($name, @lines) = @_;
+        return $check->vhost($name, @lines, $check->route);
+    };
+    my $in = sub { return "UserSyncSupabaseKey $_[0]" };
+    $check->warned_ok($check->config . $vhost->('shop.example',
+        $in->("file:$open")), 'an open file', qr/US001: vhost shop\.example \(/,
+        qr/chmod 0600/);
+    $check->warned_ok($check->config . $vhost->('shop.example', $in->($KEY)),
+        'an inline key', qr/US002: vhost shop\.example \(/);
+    my (undef, $said) = $check->said($check->config
+        . $vhost->('a.example', $in->("file:$open"))
+        . $vhost->('b.example', $in->("file:$other"))
+        . $vhost->('c.example', $in->('file:' . $check->key_file)));
+    is_deeply [sort $said =~ /US001: vhost (\S+)/g], [qw(a.example b.example)],
+        'each vhost is told' or diag $said;
+    # by the server with the line, not by those that inherit the key
+    $check->warned_ok(with_key($_->[0]) . $vhost->('shop.example',
+        'UserSyncTimeout 4s'), "inherited: $_->[1]", qr/US00[123]: main server/)
+        for ["file:$open", 'an open file'], [$KEY, 'an inline key'],
+        ['file:' . $check->file('strong.key', double->key('service_role')
+            . "\n", 0600), 'a service_role key'];
+    $check->warned_ok($check->config(UserSyncSupabaseKey => 'file:'
+        . $check->file('secret.key', double->key('secret') . "\n", 0600),
+        UserSyncForwardClientIP => 'Sb-Forwarded-For') . $vhost->(
+        'shop.example', 'UserSyncForwardClientIP Off'),
+        'a secret key without its use', qr/US003: vhost shop\.example \(/);
 };
 
 subtest 'commands' => sub {

@@ -1,5 +1,5 @@
-# Every directive is inherited by vhosts, overridden in them and set back to
-# its default; seen in what is sent and written, not in what is configured.
+# Every directive is inherited by vhosts, overridden in them and reset to its
+# default; checked by what is sent and written, not by what is configured.
 
 use UserSync::Background;
 use UserSync::Test;
@@ -15,7 +15,8 @@ postgres->sql(merge => $_) for
     map {qq{ALTER ROLE "www-data" IN DATABASE merge SET $_ = 0}}
         qw(lock_timeout statement_timeout);
 
-# The double is its own proxy: a request that came through it asks for a URL.
+# The double is its own proxy: a request through the proxy contains a whole
+# URL.
 my %main = (
     DBDParams                 => '"' . postgres->dsn('merge') . '"',
     UserSyncSupabaseURL       => $auth,
@@ -158,8 +159,63 @@ subtest 'what is sent' => sub {
     }
 };
 
+# A refresh and a logout at a vhost: (status, request) of each
+sub go_on_and_end {
+    my ($where) = @_;
+    my ($in) = login($where);
+    my $session = $in->{json}{session};
+    double->clear_requests;
+    my $next = post(url($where, '/auth/refresh'),
+        { refresh_token => $session->{refresh_token} });
+    my $end = request(POST => url($where, '/auth/logout'), undef,
+        Authorization => "Bearer $session->{access_token}");
+    return ([$next->{status}, double->requests('token')],
+        [$end->{status}, double->requests('logout')]);
+}
+
+subtest 'what a refresh and a logout send' => sub {
+    my @as_main = (url => "127.0.0.1:$port", key => double->key,
+        proxy => 'proxy', forwarded => 'X-Forwarded-For: 127.0.0.1');
+    my %cases = (
+        main   => {@as_main},
+        url    => {@as_main, url => "localhost:$port"},
+        key    => {@as_main, key => double->key('anon')},
+        direct => {@as_main, proxy => 'direct'},
+        off    => {@as_main, forwarded => ''},
+    );
+    for my $where (sort keys %cases) {
+        my @got = go_on_and_end($where);
+        for my $i (0, 1) {
+            my ($status, $request) = @{ $got[$i] };
+            my $name = "$where: " . (qw(refresh logout))[$i];
+            is $status, (200, 204)[$i], $name;
+            is_deeply { map { $_ => $look{$_}->($request) } keys %look },
+                $cases{$where}, "$name: what is sent";
+        }
+    }
+};
+
+subtest 'how long these two wait' => sub {
+    # a child that has logged one does not repeat the cause for the other
+    $httpd->expect_log(qr/usersync-(?:refresh|logout): upstream_timeout/);
+    double->fault(kind => 'hang_before', times => -1);
+    for my $case ([main => 0.7], [same => 0.7], [patient => 3]) {
+        my ($where, $from) = @$case;
+        for my $response (
+            post(url($where, '/auth/refresh'), { refresh_token => 'x' }),
+            request(POST => url($where, '/auth/logout'), undef,
+                Authorization => 'Bearer a.b.c')) {
+            my $took = $response->{elapsed};
+            is $response->{json}{code}, 'upstream_timeout', "$where: gave up";
+            ok $took >= $from - 0.02 && $took < $from + 2,
+                "after $from s" or diag $took;
+        }
+    }
+    double->clear_faults;
+};
+
 subtest 'what is written' => sub {
-    # columns of the row, or where else it is
+    # columns of the row, or another place
     my %expected = (
         main   => { mail => 1, phone => 1, name => 1, other => 0 },
         same   => { mail => 1, phone => 1, name => 1, other => 0 },
@@ -186,8 +242,8 @@ subtest 'what is written' => sub {
     }
 };
 
-# Waits at the same time: [where, path, at least this many seconds]. Those that
-# take the shorter time prove that they did not take the longer one.
+# Waits at the same time: [where, path, at least this many seconds]. The
+# shorter waits prove that they did not take the longer time.
 sub waits_ok {
     my ($code, @cases) = @_;
     my @responses = parallel(scalar @cases, sub {
@@ -263,7 +319,7 @@ subtest 'how long PostgreSQL is waited for' => sub {
 };
 
 subtest 'UserSyncMaxBodySize' => sub {
-    # as many bytes: taken, but refused for the address
+    # the same number of bytes: accepted, but refused for the address
     my $status_of = sub {
         my ($where, $path, $size, @header) = @_;
         my $body = '{"email":"x","password":"y","pad":""}';
@@ -284,6 +340,7 @@ subtest 'UserSyncMaxBodySize' => sub {
         ['nested Location',            'size', '/narrow/wide',   3000],
         ['If over the server',         'size', '/login',         4000, @large],
         ['If over a nested Location',  'size', '/narrow/wide',   4000, @large],
+        ['a refresh',                  'main', '/auth/refresh',  1000],
         ['the default, restored',      'default_size', '/auth/login', 8192],
         ['Location over the default, restored',
             'default_size', '/auth/register', 600],
@@ -298,14 +355,15 @@ subtest 'UserSyncMaxBodySize' => sub {
 $httpd->stop;
 postgres->dropdb('merge');
 
-# They cannot stand in a vhost, and are one for all of them.
-subtest 'UserSyncMaxConcurrent and UserSyncCircuitBreaker' => sub {
+# Not allowed in a vhost: one value for all of them.
+subtest 'the limits' => sub {
     double->reset;
     my $other = UserSync::Double->start(
         dir => UserSync::Util::new_dir('double'));
     my $shared = UserSync::Httpd->new(
-        config => module_config(UserSyncMaxConcurrent => 2,
-            UserSyncCircuitBreaker => '2 60s', UserSyncTimeout => '20s'),
+        config => module_config(UserSyncMaxConcurrent => 3,
+            UserSyncMaxPerClient => 2, UserSyncCircuitBreaker => '2 60s',
+            UserSyncTimeout => '20s'),
         vhosts => {
             same  => '',
             own   => 'UserSyncTimeout 10s',
@@ -313,23 +371,29 @@ subtest 'UserSyncMaxConcurrent and UserSyncCircuitBreaker' => sub {
         })->start;
     $shared->allow_log(qr/: (?:busy|upstream_\w+)\b|US012/);
     my $login = sub {
-        my ($where) = @_;
-        return post($shared->url('/auth/login',
-            $where eq 'main' ? undef : $where), body('ada@example.com'));
+        my ($where, @header) = @_;
+        return post($shared->url('/auth/login', $where eq 'main' ? undef
+            : $where), body('ada@example.com'), @header);
     };
     double->fault(kind => 'hang_before', times => 2);
     my @waiting = map { my $where = $_;
         UserSync::Background->start(sub { $login->($where)->{status} })
     } qw(main own);
     double->wait_requests(token => 2, 20) or fail 'two wait';
-    is $login->($_)->{json}{code}, 'busy', "$_: two wait in other vhosts"
-        for qw(main same own other);
+    for my $where (qw(main same own other)) {
+        is $login->($where)->{json}{code}, 'busy',
+            "$where: this client's two wait in other vhosts";
+        is $login->($where, -from => '127.0.0.9')->{json}{code},
+            'invalid_credentials', "$where: another client has a seat";
+    }
     double->clear_faults;
     $_->result for @waiting;
     $shared->graceful;    # what has failed there counts no more
 
     double->fault(kind => 'html', times => -1);
-    is $login->($_)->{json}{code}, 'upstream_bad_answer', "$_: fails"
+    my %from = (same => '127.0.0.2', own => '127.0.0.3');
+    is post($shared->url('/auth/login', $_), body("$_\@example.com"),
+        -from => $from{$_})->{json}{code}, 'upstream_bad_answer', "$_: fails"
         for qw(same own);
     is $login->($_)->{json}{code}, 'upstream_unavailable',
         "$_: the circuit of the project is open" for qw(main same own);

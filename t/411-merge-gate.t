@@ -1,5 +1,5 @@
 # Every directive of the gate is inherited by vhosts and sections, overridden
-# in them and set back to its default; seen in what comes of requests.
+# in them and reset to its default; checked by what happens to requests.
 
 use UserSync::Gate;
 use UserSync::Tables;
@@ -9,10 +9,10 @@ my $DB = logged_db('usersync_merge_gate');
 my $AWAY = '"host=127.0.0.1 port=' . reserve_port()
     . ' dbname=app connect_timeout=2"';
 
-# What a visit waits for in vain, where PostgreSQL is away.
+# How long a visit waits in vain while PostgreSQL is away.
 my $SHORT = "\nUserSyncStoreTimeout 200ms";
 
-# What a back end would see, as response headers.
+# What a back end sees, as response headers.
 my $SEEN = <<'CONF';
 <Location "/">
     Header set Seen-Id "expr=%{HTTP:X-User-Id}"
@@ -29,7 +29,7 @@ UserSyncCacheTimeout 1s
 CONF
 
 my %vhost = (
-    # httpd merges what is there: nothing of ours, or something
+    # httpd merges all sections: with nothing of ours, or with something
     same            => '',
     own             => 'UserSyncTable public.users',
     off             => 'UserSyncEnsure Off',
@@ -101,8 +101,8 @@ sub url {
     return $httpd->url($path || '/app/file', $where eq 'main' ? undef : $where);
 }
 
-# What becomes of a request that names three users and two e-mails:
-# "whom the gate took, his e-mail, what the back end sees"
+# The result of a request that names three users and two e-mails: "the gate's
+# user, their e-mail, what the back end sees"
 sub outcome_of {
     my ($where, $path) = @_;
     my %id = (remote => new_id(), one => new_id(), two => new_id());
@@ -117,7 +117,7 @@ sub outcome_of {
     return $response->{status} unless $who || $made;
     my $email = $made && $row{$made}{email};
     my $seen = $header->{'seen-id'} ? 'header' : 'no header';
-    # environment, row and header say the same
+    # environment, row and header agree
     fail "$where: " . show($response)
         if !$who || !$made || $who ne $made
         || ($email || '') ne ($header->{'env-email'} || '')
@@ -125,7 +125,7 @@ sub outcome_of {
     return join ', ', $who, $email || 'none', $seen;
 }
 
-subtest 'who it is, and who is told' => sub {
+subtest 'the user, and which back end learns it' => sub {
     my @cases = (
         [main         => undef, 'one, one@x, header'],
         [same         => undef, 'one, one@x, header'],
@@ -185,8 +185,8 @@ sub asks {
 
 subtest 'UserSyncCacheTimeout' => sub {
     my %id = map { $_ => new_id() } qw(main same own long default_timeout);
-    is asks($_, $id{$_}), 2, "$_: looked up and made" for sort keys %id;
-    # a second after it was seen, the row is looked at again
+    is asks($_, $id{$_}), 3, "$_: looked up, made and seen" for sort keys %id;
+    # a second after it was seen, the row is looked up again
     for my $where ('main', 'same', 'own') {
         ok +(wait_until { asks($where, $id{$where}) eq 1 } 10),
             "$where: for a second";
@@ -196,7 +196,7 @@ subtest 'UserSyncCacheTimeout' => sub {
 };
 $httpd->stop;
 
-# It cannot stand in a vhost, and is one for all of them.
+# Not allowed in a vhost: one value for all of them.
 subtest 'UserSyncCache' => sub {
     for my $case (['none', 1], ["none\nUserSyncCache shmcb:known(512000)", 0],
         ["shmcb\nUserSyncCache none", 1]) {
@@ -208,19 +208,19 @@ subtest 'UserSyncCache' => sub {
             ->start;
         for my $where ('main', 'same', 'own') {
             my $id = new_id();
-            is asks($where, $id), 2, "$where: looked up and made";
+            is asks($where, $id), 3, "$where: looked up, made and seen";
             is asks($where, $id), $expected, "$where: the second time";
         }
         $httpd->stop;
     }
 };
 
-# Where the headers are On in any section, clients cannot set them anywhere.
+# If the headers are On in any section, clients cannot set them anywhere.
 subtest 'UserSyncEnsureHeaders and what clients send' => sub {
     my $on = "<Location \"/nowhere\">\nUserSyncEnsureHeaders On\n</Location>\n";
     my $off = "UserSyncEnsureHeaders Off\n";
     my %case = (
-        # main server, { vhost => lines }, where they are taken away
+        # main server, { vhost => lines }, where they are removed
         'in the main server' => [$on,
             { same => '', own => 'UserSyncTable users', off => $off },
             { map { $_ => 1 } qw(main same own off) }],

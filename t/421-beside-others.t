@@ -1,9 +1,9 @@
-# A password for our routes reaches nobody else: not what proxies, rewrites or
-# redirects beside them; and a route works in whatever section it is set.
+# A password for our routes reaches nothing else: not the proxies, rewrites or
+# redirects beside them; and a route works in every kind of section.
 
 use UserSync::Test;
 
-# The double stands in for the application: it records what it is sent.
+# The double plays the application: it records what it gets.
 my $backend = double->url . '/backend';
 my @email = map {"user$_\@example.com"} 1 .. 4;
 double->add_user(email => $_, password => 'correct horse') for @email;
@@ -17,7 +17,7 @@ RewriteRule ^(.*)\$ $backend/\$1 [P]
 CONF
 spew("$docs/typed/.htaccess", "SetHandler usersync-login\n");
 
-# Everything under the vhost goes to the application, in one way or another.
+# Everything under the vhost goes to the application, in some way.
 my %beside = (
     ProxyPass => "ProxyPass / $backend/",
     'ProxyPass, encoded' => "ProxyPass / $backend/ mapping=encoded",
@@ -55,6 +55,12 @@ CONF
 <Location "/auth/register">
     SetHandler usersync-register
 </Location>
+<Location "/auth/refresh">
+    SetHandler usersync-refresh
+</Location>
+<Location "/auth/logout">
+    SetHandler usersync-logout
+</Location>
 CONF
     'Redirect' => "Redirect 307 / $backend/",
     'Alias'    => "Alias / \"$docs/files/\"",
@@ -62,7 +68,7 @@ CONF
         "RewriteEngine On\nRewriteRule ^/(.*)\$ $backend/\$1 [R=307]",
 );
 
-# A login route in every kind of section that may hold a handler.
+# A login route in every kind of section that can set a handler.
 my %sections = (
     '/any/login' => <<'CONF',
 <LocationMatch "^/any/(?:login|signin)$">
@@ -117,7 +123,7 @@ my $httpd = UserSync::Httpd->new(
 
 sub body { return { email => $_[0], password => 'correct horse' } }
 
-# Paths of what arrived at the application.
+# The paths of requests that reached the application.
 sub passed_on { return map { $_->{target} } double->requests('other') }
 
 for my $name (sort keys %beside) {
@@ -149,6 +155,11 @@ for my $name (sort keys %beside) {
             or diag show($taken);
         is post($url->('/auth/login'), body('nobody@example.com'))->{status},
             401, 'refused';
+        is post($url->('/auth/refresh'), { refresh_token => 'a0l3l2t5k7ct' })
+            ->{json}{code}, 'invalid_refresh_token', 'refresh';
+        is request(POST => $url->('/auth/logout'), undef,
+            Authorization => 'Bearer a.b.c')->{json}{code}, 'invalid_token',
+            'logout';
         is post($url->('/auth/login'), '{"password":"correct horse"')
             ->{status}, 400, 'malformed';
         is post($url->('/auth/login/more'), body($email[0]))->{status}, 404,

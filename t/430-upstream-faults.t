@@ -1,5 +1,5 @@
 # Whatever Supabase does to a request: the documented answer within the
-# deadline, no row, no crash, one line that tells what to do, nothing sent
+# deadline, no row, no crash, one line that says what to do, and nothing sent
 # twice that must not be.
 
 use UserSync::Background;
@@ -15,7 +15,7 @@ sub body { return { email => $_[0], password => 'correct horse' } }
 
 # ---- the kinds of faults
 
-# What is documented: status and code of a login, of a sign-up.
+# The documented result: status and code of a login, of a sign-up.
 my %OUTCOME = (
     fine    => [200, undef, 200, undef],
     unsent  => [503, 'upstream_unavailable', 503, 'upstream_unavailable'],
@@ -27,7 +27,7 @@ my %OUTCOME = (
 my $TIMEOUT = qr/UserSync(?:Register)?Timeout/;
 my $TOO_BIG = qr/1 MiB|1048576|too (?:large|big)/;
 
-# name, fault, outcome, what its line in the log says
+# name, fault, outcome, text of its log line
 my @FAULTS = (
     ['nobody listens', { kind => 'refuse' }, 'unsent', qr/connect/i],
     ['no answer', { kind => 'hang_before' }, 'slow', $TIMEOUT],
@@ -58,12 +58,14 @@ my @FAULTS = (
     ['a page with 502', { kind => 'html' }, 'broken', qr/502/],
     ['a page with 200', { kind => 'html', status => 200 }, 'broken',
         qr/UserSyncSupabaseURL/],
-    ['a page with 403', { kind => 'html', status => 403 }, 'broken', qr/403/],
+    ['a page with 403', { kind => 'html', status => 403 }, 'unsent',
+        qr/edge refuses this server.*403/],
     (map {
         ["a bare $_", { kind => 'status', status => $_, body => '' },
             'broken', qr/$_/]
     } 500, 502, 503, 504, 599),
     ['500 with a code', { kind => 'status', status => 500,
+        headers => { 'x-sb-error-code' => 'unexpected_failure' },
         body => { code => 'unexpected_failure', msg => 'x' } }, 'broken',
         qr/500.*unexpected_failure/],
     ['504 with a code', { kind => 'status', status => 504,
@@ -84,7 +86,7 @@ my @FAULTS = (
     ['pieces', { kind => 'drip', interval_ms => 1, bytes => 100 }, 'fine'],
 );
 
-# Sends a login and a sign-up at once: the responses by name.
+# Sends a login and a sign-up at the same time: the responses by name.
 sub both {
     my ($vhost) = @_;
     my $email = 'new' . ++$number . '@example.com';
@@ -97,7 +99,7 @@ sub both {
     return %response;
 }
 
-# The lines of the log that are about a response.
+# The log lines about a response.
 sub lines_of {
     my ($response, $mark) = @_;
     my $id = $response->{headers}{'x-request-id'} || 'none';
@@ -136,7 +138,7 @@ sub fault_ok {
             "$op: Retry-After" if $status == 503;
         push @lines, [lines_of($response, $mark)];
     }
-    # the same cause within ten seconds is told once, in each child
+    # each child logs the same cause once in ten seconds
     my $same = $wanted->[1] && $wanted->[1] eq $wanted->[3];
     my @counts = map { scalar @$_ } @lines;
     my $expected = !$wanted->[1] ? '0 0' : $same ? '1 0|0 1|1 1' : '1 1';
@@ -155,9 +157,9 @@ sub fault_ok {
     return;
 }
 
-# <IfDirective>: a breaker would answer in Supabase's stead
+# <IfDirective>: a breaker would answer instead of Supabase
 $httpd = UserSync::Httpd->new(
-    # a line of its own gives each of them connections of its own
+    # with its own line, each of them has its own connections
     vhosts => { map { ("fault$_" => 'UserSyncTimeout 600ms') } 0 .. $#FAULTS },
     config => module_config(
         UserSyncRegisterTimeout => '700ms',
@@ -219,7 +221,7 @@ subtest 'a kept connection that is dead' => sub {
     is scalar @seen, 2, 'a login may be sent again';
     is distinct(@seen), 2, 'on another connection';
 
-    # restarts without a word: all that was kept is dead
+    # restarts without notice: all kept connections are dead
     double->fault(kind => 'refuse');
     double->clear_faults;
     is at_one('login')->{status}, 200, 'Supabase restarted';

@@ -1,6 +1,6 @@
-# On the way to Supabase: certificates are checked, a proxy is used only when
-# configured, the client's address is passed on as configured, and a name that
-# does not resolve costs no more than the deadline. A request that cannot be
+# On the way to Supabase: certificates are checked, a proxy is used only if
+# configured, the client's address is forwarded as configured, and a name that
+# does not resolve takes no longer than the deadline. A request that cannot be
 # sent safely is not sent.
 
 use UserSync::Proxy;
@@ -38,7 +38,7 @@ sub works_ok {
     return @requests;
 }
 
-# Not sent, and the log tells what to do.
+# Not sent, and the log says what to do.
 sub unsent_ok {
     my ($httpd, $vhost, $name, $log, $deadline) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -139,7 +139,7 @@ subtest 'UserSyncProxy' => sub {
     my $key = double->key;
     my @told
         = grep {/\Q$key\E|apikey|Forwarded|example\.com|password/i} @asked;
-    is_deeply \@told, [], 'the proxy is told nothing else';
+    is_deeply \@told, [], 'the proxy gets nothing else';
     $proxy->forget;
 
     for my $vhost ('socks', 'socks_h') {
@@ -189,7 +189,7 @@ subtest 'UserSyncForwardClientIP' => sub {
             xff  => "UserSyncForwardClientIP $xff",
             list => "UserSyncForwardClientIP $xff\nRemoteIPHeader $xff",
         })->start;
-    # what a client might say to be somebody else
+    # headers with which a client may claim another address
     my %lies = map { $_ => '192.0.2.66' } $sb, $xff, 'Forwarded', 'X-Real-IP',
         'CF-Connecting-IP', 'True-Client-IP';
     my @cases = (

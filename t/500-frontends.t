@@ -1,6 +1,6 @@
-# Whatever the client speaks, the answer is the same and the row is written:
-# TLS, HTTP/2, kept and pipelined connections, chunks, Expect, clients that
-# leave, many at once, and a server that restarts meanwhile.
+# Whatever the client uses, the answer is the same and the row is written: TLS,
+# HTTP/2, kept and pipelined connections, chunks, Expect, clients that leave,
+# many at a time, and a server that restarts meanwhile.
 
 use UserSync::Background;
 use UserSync::Test;
@@ -19,7 +19,7 @@ sub body { return { email => $_[0]{email}, password => $password } }
 
 sub json { return UserSync::HTTP::encode_json($_[0]) }
 
-# The bytes of a request on a connection that is to stay.
+# The bytes of a request on a connection that stays open.
 sub kept {
     my ($path, $body, %header) = @_;
     return post_bytes($path, $body, Connection => undef, %header);
@@ -30,7 +30,7 @@ sub chunked {
     return kept($path, join('', @chunks), 'Transfer-Encoding' => 'chunked');
 }
 
-# For many at once: a threaded child lets all of its threads but one wait for
+# For many at a time: a threaded child lets all but one of its threads wait for
 # Supabase.
 my $crowd;
 
@@ -46,7 +46,7 @@ SSLCertificateKeyFile "$ENV{USERSYNC_RUN}/tls/server.key"
 CONF
 }
 
-# A body cut into chunks of so many bytes.
+# A body in chunks of this many bytes.
 sub chunks {
     my ($body, $size, $extension) = @_;
     return map { sprintf "%x%s\r\n%s\r\n", length, $extension || '', $_ }
@@ -65,7 +65,7 @@ subtest 'TLS' => sub {
 
 # ---- HTTP/2
 
-# (status, HTTP version, head, body) of what curl was told to do
+# (status, HTTP version, head, body) of a curl request
 sub http2 {
     my ($path, @arg) = @_;
     my $head = "$ENV{USERSYNC_RUN}/h2.head";
@@ -103,8 +103,8 @@ subtest 'HTTP/2' => sub {
         'as a problem';
     like $head, qr{^www-authenticate: Bearer }m, 'with a challenge';
     is((http2('/auth/login', '-d', '{'))[0], 400, 'malformed');
-    # mod_http2 may reset the stream of an unread body before the answer is out,
-    # whoever gives it: 000 for curl
+    # mod_http2 may reset the stream of an unread body before the answer is
+    # out, for any handler: 000 in curl
     my $large;
     wait_until {
         ($large) = http2('/auth/login', '-d', 'x' x 20_000);
@@ -151,13 +151,13 @@ subtest 'a connection that is kept' => sub {
         my $response = $connection->response;
         is $response->{status}, $status, "$name: answered"
             or diag show($response);
-        # a body that was not read may cost the connection, but says so
+        # an unread body may cost the connection, but the reply says so
         $connection = connection()
             if lc($response->{headers}{connection} || '') eq 'close';
     }
     my @logins = map { $connection->send(kept($login, body($user)));
         $connection->response->{status} } 1 .. 5;
-    is "@logins", '200 200 200 200 200', 'and on it goes';
+    is "@logins", '200 200 200 200 200', 'and the connection continues';
 };
 
 subtest 'pipelining' => sub {
@@ -214,7 +214,7 @@ subtest 'chunks' => sub {
     );
     for my $name (sort keys %good) {
         my $connection = connection();
-        # each in a packet of its own, more or less
+        # each more or less in its own packet
         $connection->send($_)
             for chunked($login) =~ /(.*)/s, @{ $good{$name} };
         is $connection->response->{status}, 200, $name;
@@ -251,7 +251,7 @@ subtest 'chunks' => sub {
 
 # ---- clients that leave
 
-# How to leave: the connection is closed, reset, or only half closed.
+# How to leave: the connection is closed, reset, or half closed.
 my %leave = (
     closes => sub { $_[0]->close },
     resets => sub {
@@ -329,7 +329,7 @@ subtest 'sixty-four at once' => sub {
         $responses[$_]{json}{user_id} ne $users[$_ % 16]{id}
             || $responses[$_]{json}{session}{user}{id} ne $users[$_ % 16]{id}
     } 0 .. 63;
-    is_deeply \@mixed, [], 'but his own';
+    is_deeply \@mixed, [], 'but their own';
 };
 
 subtest 'graceful restarts under load' => sub {

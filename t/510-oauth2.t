@@ -1,6 +1,6 @@
-# conf/usersync-oauth2.conf as it is shipped, with Debian's mod_oauth2: a user
-# whom Supabase vouches for has a row before the application is asked, and
-# nobody else gets through.
+# conf/usersync-oauth2.conf as shipped, with Debian's mod_oauth2: a user with a
+# valid Supabase token has a row before the application is asked, and nobody
+# else gets through.
 
 use UserSync::Tables qw(person);
 use UserSync::Test;
@@ -12,7 +12,7 @@ my @module = (module => 'oauth2', type => 'oauth2', url => double->url);
 my $secret = qq{OAuth2TokenVerify plain "${\ hs256_secret }" }
     . '${USERSYNC_TOKEN_OPTIONS}';
 my %no_jwks = (USERSYNC_NO_JWKS => '');
-# Locations of another application, whose verdicts are kept.
+# Locations of another application, whose verdicts are cached.
 my $other = <<'CONF';
 <Location "/other/NUMBER">
     AuthType oauth2
@@ -58,7 +58,7 @@ subtest 'keys that are not fetched' => sub {
     is scalar(my @fetched = double->requests('jwks')), 0, 'none is fetched';
 };
 
-subtest 'somebody else says he is Supabase' => sub {
+subtest 'another server claims to be Supabase' => sub {
     my $fooled = front(@module, url => double->https_url);
     double->clear_requests;
     stopped_ok $fooled, token(person()), 'a certificate of no known authority';

@@ -1,5 +1,5 @@
-# The gate: an authenticated user has a row before a handler sees his request,
-# whoever has authenticated him and wherever the gate stands.
+# The gate: an authenticated user has a row before a handler sees their
+# request, whichever module has authenticated them and wherever the gate is.
 
 use UserSync::Gate;
 use UserSync::Tables;
@@ -17,10 +17,10 @@ subtest 'a new user, and the same again' => sub {
         $first = visit($httpd, '/app/file', $id, 'X-Mail' => 'a@example.com');
     });
     visit_ok $first, $id, 'the first request';
-    is_deeply $sql, [qw(SELECT INSERT)], 'looked up and made';
+    is_deeply $sql, [qw(SELECT INSERT SELECT)], 'looked up and made';
     is row_of($id, $DB)->{email}, 'a@example.com', 'with the e-mail';
     is_deeply [@{ $first->{headers} }{qw(env-id env-email env-outcome)}],
-        [$id, 'a@example.com', 'ok'], 'the environment tells who it is';
+        [$id, 'a@example.com', 'ok'], 'the environment names the user';
     wait_until { gate_notes($httpd)->[0] } 10;
     is_deeply gate_notes($httpd), ['ok', $id, 'SQL'], 'and so do the notes';
     $sql = sql_of($DB, sub {
@@ -41,7 +41,7 @@ subtest 'a new user, and the same again' => sub {
     visit_ok visit($httpd, '/app/file', lc $upper), lc $upper, 'lower case';
 };
 
-subtest 'whoever he is to httpd' => sub {
+subtest 'any name of the user in httpd' => sub {
     my $httpd = gate_server($DB, guarded('/app', $ENSURE,
         'UserSyncEnsureUser "%{HTTP:X-Remote-Id}"')
         . guarded('/any', $ENSURE) . <<"CONF")->start;
@@ -72,20 +72,20 @@ CONF
     spew($httpd->dir . '/htdocs/any', 'any');
     my $id = new_id();
     visit_ok visit($httpd, '/app/file', 'somebody', 'X-Remote-Id' => $id),
-        $id, 'an expression says who it is';
+        $id, 'an expression names the user';
     $id = new_id();
     visit_ok visit($httpd, '/app/index.html', 'ada', 'X-Remote-Id' => $id),
         $id, 'nested Require sections';
     my $sql = sql_of($DB, sub {
         for my $path ('/open', '/any') {
             my $response = visit($httpd, $path);
-            is $response->{status}, 200, "$path: nobody, and nobody needed";
+            is $response->{status}, 200, "$path: no user, and none required";
             is_deeply gate_notes($httpd), ['-', '-', 'no SQL'],
                 'not our business';
         }
         is visit($httpd, '/app/file')->{status}, 401, 'no name, no entry';
     });
-    is_deeply $sql, [], 'no SQL for nobody';
+    is_deeply $sql, [], 'no SQL without a user';
     my $mark = $httpd->log->mark;
     problem_ok visit($httpd, '/app/file', 'ada@example.com'), 403,
         'user_not_identified', 'authenticated, but the expression is empty';
@@ -110,12 +110,12 @@ subtest 'no UUID' => sub {
     });
     is_deeply $sql, [], 'no SQL';
     my @lines = our_lines($httpd, $mark);
-    is scalar @lines, 1, 'it is told once';
-    unlike $_, qr/ada|example/, 'without the name' for @lines;
+    is scalar @lines, 1, 'it is logged once';
+    unlike $_, qr/\bada\b|example/, 'without the name' for @lines;
     $httpd->allow_log(qr/user_not_identified/);
 };
 
-subtest 'an e-mail that is none' => sub {
+subtest 'text that is not an e-mail' => sub {
     my $httpd = gate_server($DB, guarded('/app', $ENSURE,
         'UserSyncEnsureEmail "%{HTTP:X-Mail}"') . guarded('/none', $ENSURE,
         'UserSyncEnsureEmail "%{HTTP:X-Mail}"', 'UserSyncEnsureEmail None'))
@@ -143,7 +143,7 @@ subtest 'an e-mail that is none' => sub {
     my $id = new_id();
     visit_ok visit($httpd, '/none', $id, 'X-Mail' => 'a@example.com'), $id,
         'None';
-    is row_of($id, $DB)->{email}, undef, 'None said last';
+    is row_of($id, $DB)->{email}, undef, 'None as the last line';
 };
 
 subtest 'a token is older than the row' => sub {
@@ -156,7 +156,7 @@ subtest 'a token is older than the row' => sub {
                 qq{with "$mail"};
         }
     });
-    is_deeply $sql, [qw(SELECT INSERT SELECT SELECT)], 'nothing is updated';
+    is_deeply $sql, [qw(SELECT INSERT SELECT SELECT SELECT)], 'nothing is updated';
     is row_of($id, $DB)->{email}, 'new@example.com', 'the row\'s stays';
 };
 
@@ -169,10 +169,10 @@ subtest 'an e-mail that the database cannot hold' => sub {
         $id, 'a user';
     visit_ok visit($httpd, '/app/file', $id,
         'X-Mail' => "\xe4\xbd\xa0\@example.com"), $id,
-        'his row is found whatever his address is now';
+        'their row is found whatever their address is now';
 };
 
-subtest 'a CGI behind it' => sub {
+subtest 'a CGI program behind the gate' => sub {
     my $cgi = mpm eq 'prefork' ? 'cgi' : 'cgid';
     my $httpd = gate_server($DB, guarded('/app', $ENSURE,
         'UserSyncEnsureHeaders On', 'UserSyncEnsureEmail "%{HTTP:X-Mail}"')
@@ -203,7 +203,7 @@ USERSYNC_USER_ID=$id
 ENV
 };
 
-subtest 'who it is, said late' => sub {
+subtest 'a user that is set late' => sub {
     my $id = new_id();
     my $httpd = gate_server($DB, guarded('/app', $ENSURE, "SetEnv UID $id",
         'UserSyncEnsureUser "%{reqenv:UID}"',
@@ -232,7 +232,7 @@ CONF
     unlink $file;
 };
 
-subtest 'where it stands' => sub {
+subtest 'where the gate is' => sub {
     my $httpd = gate_server($DB, guarded('/') . <<"CONF")->start;
 <Directory "\@DIR\@/htdocs/app">
     $ENSURE

@@ -11,8 +11,8 @@ my $ENSURE = 'UserSyncEnsure On';
 # Without the cache every look at the table can be counted.
 my $UNCACHED = "UserSyncCache none\n";
 
-# What one visit of a new user asks of the table.
-my @ONCE = qw(SELECT INSERT);
+# The statements of a new user's visit.
+my @ONCE = qw(SELECT INSERT SELECT);
 
 my $DB = logged_db('usersync_gate');
 
@@ -102,13 +102,13 @@ CONF
     my ($response, $sql) = visit_sql($httpd, '/app/file', $victim);
     is_deeply [@$response{qw(status body)}], [401, 'document 401'],
         'a wrong password for a real name';
-    is_deeply $sql, [], 'nobody was made of it';
-    is $response->{headers}{'env-id'} || '', '', 'and nobody is said to be it';
+    is_deeply $sql, [], 'no row was created for it';
+    is $response->{headers}{'env-id'} || '', '', 'and no user is named';
     ($response, $sql) = visit_sql($httpd, '/same/file', $victim);
     is_deeply [@$response{qw(status body)}], [401, "same/401\n"],
         'the same, with a document in the same section';
-    is_deeply $sql, [], 'nobody was made of that either';
-    is $response->{headers}{'env-id'} || '', '', 'nor is anybody named';
+    is_deeply $sql, [], 'no row was created for that either';
+    is $response->{headers}{'env-id'} || '', '', 'nor is a user named';
     $httpd->allow_log(qr/AH01617|password mismatch|AH01618/);
 
     my %known = (Authorization => 'Basic '
@@ -118,7 +118,7 @@ CONF
     });
     is_deeply [@$response{qw(status body)}], [403, 'document 403'],
         'the right password, but not allowed';
-    is_deeply $sql, [], 'nobody was made';
+    is_deeply $sql, [], 'no row was created';
     $sql = sql_of($DB, sub {
         $response = get($httpd->url('/app/missing'), %known);
     });
@@ -138,8 +138,8 @@ ProxyPass "/app" "${\ $app->url }/app"
 ErrorDocument 404 /app/missing
 ErrorDocument 400 /app/bad
 CONF
-    # what fails before it gets to the gate is authenticated on the way to
-    # the document: the application must not be asked without a row
+    # a request that fails before it reaches the gate is authenticated on its
+    # way to the document: the application must not be asked without a row
     for my $path ('/x%2Fy', '/app/x%2Fy', '/nothing', '/app/%00') {
         my $id = new_id();
         $app->forget;
@@ -240,8 +240,8 @@ SQL
         'ALTER TABLE users ALTER COLUMN nick DROP DEFAULT';
     my $mark = $httpd->log->mark;
     problem_ok $visit->($twin, 'a@example.com'), 500, 'user_row_refused',
-        'a column that nobody fills';
-    one_line $httpd, $mark, qr/user_row_refused.*nick/, 'its name is told';
+        'a column that nothing fills';
+    one_line $httpd, $mark, qr/user_row_refused.*nick/, 'its name is logged';
 };
 
 subtest 'columns of the routes keep their defaults' => sub {

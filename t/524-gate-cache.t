@@ -1,4 +1,5 @@
-# The cache of known users: who is in it, for how long, and for which table.
+# The cache of known users: which users it has, for how long, and for which
+# table.
 
 use UserSync::Gate;
 use UserSync::Tables;
@@ -9,7 +10,7 @@ my $GUARDED = guarded('/app', $ENSURE);
 my $DB = logged_db('usersync_cache');
 my $OTHER = logged_db('usersync_cache_two');
 
-# What one visit asks of the table; passes are taken for granted.
+# The statements of one visit, which must pass.
 sub asks {
     my ($httpd, $id, $vhost, $db) = @_;
     my $response;
@@ -38,19 +39,19 @@ subtest 'one table, one cache' => sub {
         path => "UserSyncTable users\nDBDInitSQL \"SET search_path = public\"",
     })->start;
     my $id = new_id();
-    is asks($httpd, $id), 'SELECT INSERT', 'a new user';
+    is asks($httpd, $id), 'SELECT INSERT SELECT', 'a new user';
     is asks($httpd, $id, $_), '', 'known' for undef, qw(same lines);
-    is asks($httpd, $id, 'db', $OTHER), 'SELECT INSERT',
+    is asks($httpd, $id, 'db', $OTHER), 'SELECT INSERT SELECT',
         'not in another database, though its table has the same name';
-    is has_row($id, $OTHER), 1, 'where he has a row now';
+    is has_row($id, $OTHER), 1, 'where they have a row now';
     is asks($httpd, $id, 'db', $OTHER), '', 'and is known';
     for my $vhost (qw(staff by_id by_auth)) {
-        is asks($httpd, $id, $vhost), 'SELECT INSERT',
+        is asks($httpd, $id, $vhost), 'SELECT INSERT SELECT',
             'not in another table or column';
         is asks($httpd, $id, $vhost), '', 'but then';
     }
     like asks($httpd, $id, 'path'), qr/SELECT/,
-        'nor where mod_dbd says more than elsewhere';
+        'nor with additional lines for mod_dbd';
     # each child asks the same cache
     is asks($httpd, $id), '', 'known to every child' for 1 .. 20;
 };
@@ -59,27 +60,27 @@ subtest 'for how long' => sub {
     my $httpd = gate_server($DB, "UserSyncCacheTimeout 1s\n$GUARDED",
         vhosts => { long => 'UserSyncCacheTimeout 1h' })->start;
     my $id = new_id();
-    is asks($httpd, $id, 'long'), 'SELECT INSERT', 'a new user';
+    is asks($httpd, $id, 'long'), 'SELECT INSERT SELECT', 'a new user';
     postgres->sql($DB => 'DELETE FROM users WHERE id = ?', $id);
     is asks($httpd, $id, 'long'), '', 'a row that is deleted is not missed';
     my $start = time;
-    is asks($httpd, $id = new_id()), 'SELECT INSERT', 'another one';
+    is asks($httpd, $id = new_id()), 'SELECT INSERT SELECT', 'another one';
     postgres->sql($DB => 'DELETE FROM users WHERE id = ?', $id);
-    wait_until { asks($httpd, $id) } 20, 'the look that makes it anew';
+    wait_until { asks($httpd, $id) } 20, 'the look that renews it';
     cmp_ok time - $start, '>=', 0.9, 'not before the time is over';
     is has_row($id), 1, 'there it is again';
     $httpd->graceful;
     is asks($httpd, $id, 'long'), 'SELECT', 'a graceful restart forgets all';
-    is asks($httpd, $id, 'long'), '', 'and starts anew';
+    is asks($httpd, $id, 'long'), '', 'and starts again';
 };
 
 subtest 'none' => sub {
     my $httpd = gate_server($DB, "UserSyncCache none\n$GUARDED")->start;
     my $id = new_id();
-    is asks($httpd, $id), 'SELECT INSERT', 'a new user';
+    is asks($httpd, $id), 'SELECT INSERT SELECT', 'a new user';
     is asks($httpd, $id), 'SELECT', 'a look each time' for 1 .. 3;
     postgres->sql($DB => 'DELETE FROM users WHERE id = ?', $id);
-    is asks($httpd, $id), 'SELECT INSERT', 'a deleted row is made anew';
+    is asks($httpd, $id), 'SELECT INSERT SELECT', 'a deleted row is recreated';
 };
 
 subtest 'other providers' => sub {
@@ -87,7 +88,7 @@ subtest 'other providers' => sub {
         my $httpd = gate_server($DB, "UserSyncCache $value\n$GUARDED",
             modules => ['socache_dbm'])->start;
         my @ids = map { new_id() } 1 .. 3;
-        is asks($httpd, $_), 'SELECT INSERT', "$value: new" for @ids;
+        is asks($httpd, $_), 'SELECT INSERT SELECT', "$value: new" for @ids;
         is asks($httpd, $_), '', 'known' for @ids, @ids;
         $httpd->stop;
     }
@@ -110,7 +111,7 @@ subtest 'a full cache' => sub {
     is rows_in($DB, "users WHERE id IN ('$ids[0]', '$ids[-1]')"), 2, 'rows';
 };
 
-subtest 'who is refused is not in it' => sub {
+subtest 'refused users are not in it' => sub {
     my $httpd = gate_server($DB, $GUARDED, children => 1)->start;
     my $id = new_id();
     postgres->sql($DB => $_) for 'CREATE FUNCTION no() RETURNS trigger'
@@ -124,7 +125,7 @@ subtest 'who is refused is not in it' => sub {
     $httpd->expect_log(qr/usersync-gate: user_row_refused/);
     $httpd->allow_log(qr/BEFORE/);
     postgres->sql($DB => 'DROP TRIGGER no ON users');
-    is asks($httpd, $id), 'SELECT INSERT', 'not remembered';
+    is asks($httpd, $id), 'SELECT INSERT SELECT', 'not remembered';
 };
 
 done_testing;

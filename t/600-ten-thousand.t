@@ -5,7 +5,7 @@ use UserSync::Test;
 
 my $logins = 10_000;
 my $workers = mpm() eq 'prefork' ? 12 : 32;
-# a threaded child lets all of its threads but one wait for Supabase
+# a threaded child lets all but one of its threads wait for Supabase
 my $httpd = UserSync::Httpd->new(config => module_config,
     mpm() eq 'prefork' ? () : (children => 1, threads => $workers + 1))
     ->start;
@@ -16,8 +16,8 @@ double->add_user(email => $email, password => $password);
 is post($httpd->url('/auth/login'), { email => $email, password => $password })->{status},
     200, 'the user has a row';
 
-# What PostgreSQL has counted so far. A backend reports what it did when it
-# ends, else up to ten seconds later.
+# PostgreSQL's count so far. A backend reports its work when it ends, else up
+# to ten seconds later.
 sub transactions {
     postgres->terminate_backends('app');
     return postgres->value(app => <<'SQL');
@@ -26,7 +26,7 @@ sub transactions {
 SQL
 }
 
-# ab sends exactly so many requests. Not on kept connections: a full httpd
+# ab sends exactly this many requests. Not on kept connections: a full httpd
 # closes those between two requests, which ab counts as a failure.
 sub load {
     my ($n) = @_;
@@ -58,8 +58,8 @@ diag sprintf '%d connections for %d logins, %d workers', $now->{connections},
 
 is postgres->wal_lsn('app'), $lsn, 'no WAL was written';
 
-# Each statement is a transaction of its own. A statement that finds its
-# connection ended is sent again; our own questions are counted, too.
+# Each statement is its own transaction. A statement that finds its connection
+# closed is sent again; our own queries are counted, too.
 my $counted = transactions() - $before;
 cmp_ok $counted, '>=', $logins, 'each login is one statement';
 cmp_ok $counted, '<=', $logins + 200, 'and not more'

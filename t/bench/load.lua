@@ -6,6 +6,7 @@
 -- "fresh" for one after the other, each once; "get" sends GET. HEADERS are
 -- "basic", or lines to add. "any" and "each" send GET with a line of the file
 -- HEADERS: one of COUNT from number FIRST on at random, or one after the other.
+-- A line with tabs is POST: headers, and a JSON object as body.
 -- The last line of the output is a JSON object.
 
 local format = string.format
@@ -41,12 +42,24 @@ local function get(line)
         wrk.host, wrk.port, line and line .. "\r\n" or "")
 end
 
+-- As Supabase calls a hook.
+local function post(line)
+    local at = line:find("\t{", 1, true)
+    local headers, body = line:sub(1, at - 1), line:sub(at + 1)
+    return format("POST %s HTTP/1.1\r\nHost: %s:%s\r\n" ..
+        "User-Agent: Go-http-client/1.1\r\nContent-Length: %d\r\n" ..
+        "Accept-Encoding: identity\r\nContent-Type: application/json\r\n" ..
+        "%s\r\n\r\n%s", wrk.path, wrk.host, wrk.port, #body,
+        (headers:gsub("\t", "\r\n")), body)
+end
+
 local function read_lines(file)
     local number = 0
     whole = {}
     for line in io.lines(file) do
         if number >= first and number < first + count then
-            whole[#whole + 1] = get(line)
+            whole[#whole + 1] = line:find("\t", 1, true) and post(line)
+                or get(line)
         end
         number = number + 1
     end

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * lookups.c: would prepared statements pay?  The look-up of a known user as
- * src/us_store.c sends it, over one connection, without blocking, one after
- * the other, either with its text each time or prepared once.
+ * lookups.c: would prepared statements pay off?  Sends the look-up of a known
+ * user like src/users/store.c, over one connection, without blocking, one
+ * after the other, either with its text each time or prepared once.
  *
  *   lookups DSN params|prepared SECONDS ROWS SEED
  *
@@ -42,7 +42,8 @@ static double own_cpu(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* The same of another process; it runs on this machine, for the same user. */
+/* The same for another process, which runs on this machine as the same
+ * user. */
 static double cpu_of(int pid)
 {
     char path[64];
@@ -78,7 +79,7 @@ static void fail(PGconn *conn)
     exit(1);
 }
 
-/* The module's way: look for the answer, and poll when there is none yet. */
+/* Like the module: looks for the answer, and polls while there is none. */
 static PGresult *wait_for_answer(PGconn *conn)
 {
     PGresult *result;

@@ -44,7 +44,7 @@ typedef struct connection {
     listener of;
     int fd; /* -1: closed, but still in the queue */
     SSL *ssl;
-    int waiting; /* a request has come and its answer has not begun */
+    int waiting; /* a request has arrived and its answer has not started */
     int queued;
     int closing; /* after the answer */
     int wants_write;
@@ -70,8 +70,8 @@ static struct {
     long waiting;
 } count;
 
-/* Answers that are not due yet.  All waited equally long when they came: the
- * first is the next one (a changed delay holds for what comes later). */
+/* Answers that are not due yet.  They had all the same delay when they came,
+ * so the first is the next one (a changed delay applies to later requests). */
 static connection *first;
 static connection **last = &first;
 
@@ -105,7 +105,7 @@ static void close_connection(connection *c)
     }
 }
 
-/* What a call of OpenSSL means: 0 for "later", -1 for the end. */
+/* The result of an OpenSSL call: 0 for "later", -1 for the end. */
 static int tls_result(connection *c, int result)
 {
     int error = SSL_get_error(c->ssl, result);
@@ -144,7 +144,7 @@ static int read_some(connection *c)
     return 1;
 }
 
-/* 1 when all has gone out. */
+/* Returns 1 when everything has been sent. */
 static int write_some(connection *c)
 {
     while (c->out_pos < c->out_len) {
@@ -198,7 +198,7 @@ static const char *find_header(const char *head, const char *name)
     return NULL;
 }
 
-/* 1 when a whole request is there, 0 when not yet, -1 for nonsense. */
+/* 1: a whole request has arrived, 0: not yet, -1: it is invalid. */
 static int parse_request(connection *c, request *r)
 {
     char *end;
@@ -276,7 +276,7 @@ static void put_into_queue(connection *c)
     last = &c->next;
 }
 
-/* Take a request off the input; its answer is in out, due now or later. */
+/* Removes a request from the input; its answer is in out, due now or later. */
 static void take_request(connection *c, const request *r)
 {
     if (c->of == CONTROL) {
@@ -307,7 +307,7 @@ static void watch(connection *c, int operation)
     epoll_ctl(epoll_fd, operation, c->fd, &event);
 }
 
-/* As far as it goes with what has arrived; -1 when the connection is over. */
+/* Continues as far as the input allows; -1: the connection has ended. */
 static int go_on(connection *c)
 {
     request r;
@@ -377,7 +377,7 @@ static void add_connection(listener of, int fd)
     watch(c, EPOLL_CTL_ADD);
 }
 
-/* 1 if fd is a listener's: all that wait there are let in. */
+/* 1 if fd is a listener: accepts all that wait there. */
 static int accept_all(int fd)
 {
     int of;
@@ -397,7 +397,7 @@ static int accept_all(int fd)
     }
 }
 
-/* Answers whose time has come; returns milliseconds until the next one. */
+/* Sends answers that are due; returns milliseconds until the next one. */
 static int send_what_is_due(void)
 {
     int64_t now = now_us();

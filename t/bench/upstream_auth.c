@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Whose answers were recorded. */
+/* The user of the recorded answers. */
 static const char recorded_id[] = "7f1a2c9e-3b54-4d0e-9c61-52a8d0b4e117";
 static const char recorded_email[] = "ada@example.com";
 
@@ -17,7 +17,7 @@ static const char recorded_email[] = "ada@example.com";
 #define EMAIL_MAX ((size_t)255)
 #define PIECES_MAX 64
 
-/* Text that is always the same, and what of the user's comes behind it. */
+/* A text that is always the same, and the user's value that follows it. */
 typedef enum { NOTHING, ID, EMAIL } insertion;
 
 typedef struct {
@@ -74,7 +74,7 @@ static void add_piece(recording *to, const char *text, size_t len,
     to->emails += then == EMAIL;
 }
 
-/* Cut the text, which stays in memory for good, where id and e-mail stand. */
+/* Cuts the text, which stays in memory, where id and e-mail are. */
 static int cut(recording *to, const char *text)
 {
     while (to->count < PIECES_MAX - 1) {
@@ -161,7 +161,7 @@ static const char *find_email(const char *body, size_t body_len, size_t *len)
                                                                  : NULL;
 }
 
-/* What a hosted project's gateway adds, for the size of it. */
+/* The headers that a hosted project's gateway adds, because of their size. */
 static size_t put_head(char *out, const char *status, size_t body_len)
 {
     static time_t last;

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * upstream_auth.h: what the benchmark's Supabase Auth says.  Recorded answers
- * in which id and e-mail are replaced by those of the user who asks.
+ * upstream_auth.h: the answers of the benchmark's Supabase Auth.  They are
+ * recorded, with id and e-mail replaced by those of the user who asks.
  */
 #ifndef UPSTREAM_AUTH_H
 #define UPSTREAM_AUTH_H
@@ -12,13 +12,13 @@
 /* Room that every answer fits into, its head included. */
 #define AUTH_ANSWER_MAX ((size_t)8192)
 
-/* Read the two recorded answers; 0 and a word on stderr when they do not do. */
+/* Reads the two recorded answers; 0, with a message on stderr, on failure. */
 int auth_load(const char *login_file, const char *signup_file);
 
 /*
- * The whole HTTP answer to a request, into out (AUTH_ANSWER_MAX bytes).
- * target is what stands behind the method; returns the length.  GET is answered
- * as an application of few words would.
+ * Writes the whole HTTP answer to a request into out (AUTH_ANSWER_MAX bytes).
+ * target is the text after the method; returns the length.  GET is answered as
+ * by a small application.
  */
 size_t auth_answer(const char *method, const char *target, const char *body,
                    size_t body_len, char *out);

@@ -1,6 +1,6 @@
-# PostgreSQL dies between Supabase's yes and our row, in the middle of 1 000
-# registrations: whoever has an account gets a row with the next login, and
-# nobody was ever given a token without having one.
+# PostgreSQL crashes between Supabase's yes and our row, in the middle of 1 000
+# registrations: every user with an account gets a row at the next login, and
+# nobody ever got a token without having one.
 
 use UserSync::Test;
 use UserSync::Chaos;
@@ -12,14 +12,14 @@ use constant REGISTRATIONS => 1000;
 my $pg = own_postgres();
 double->config(autoconfirm => JSON::PP::true, reuse_tokens => JSON::PP::true);
 
-# The answers that a registration may get when PostgreSQL is away.
+# The answers that a registration may get while PostgreSQL is away.
 my $REFUSED = '503 store_unavailable';
 
-# All accounts that Supabase knows, as logins for UserSync::Load.
+# Logs in all accounts that Supabase knows, by UserSync::Load.
 sub accounts_log_in {
     my ($httpd) = @_;
     my @users = double->users;
-    # each child asks once in a second whether PostgreSQL is back
+    # each child checks once in a second whether PostgreSQL is back
     wait_until {
         !grep { $_->{status} != 200 } parallel(CLIENTS, sub {
             ($httpd->url('/auth/login'), { email => $users[ $_[0] ]{email},
@@ -41,13 +41,13 @@ sub accounts_log_in {
     return;
 }
 
-# Crashes once so many registrations wait for their row, for longer or shorter
-# than they do.
+# Crashes it once this many registrations wait for their row, for a longer or
+# shorter time.
 sub crash {
     my ($lock, $away, $down) = @_;
     wait_until { waiting_for_locks($pg) >= 8 } 20, 'registrations at their row';
     $pg->crash;
-    # what held them up is dead, too
+    # what held them up is gone, too
     eval { $lock->disconnect };
     $away->($down);
     $pg->start;
@@ -57,7 +57,7 @@ sub crash {
 sub lock_table {
     my $lock = $pg->connect('app');
     $lock->begin_work;
-    # reads go on, so that registrations come as far as their insert
+    # reads continue, so that registrations get as far as their insert
     $lock->do('LOCK TABLE users IN SHARE MODE');
     return $lock;
 }
@@ -86,18 +86,18 @@ sub round_ok {
     my @users = double->users;
     my %row = map { $_->{id} => 1 } $pg->sql(app => 'SELECT id FROM users');
     my @without = grep { !$row{$_} } @{ $seen->{ids} };
-    is_deeply \@without, [], 'whoever got a token has a row';
+    is_deeply \@without, [], 'every user with a token has a row';
     my $lost = grep { !$row{ $_->{id} } } @users;
     note sprintf '%d accounts, %d of them without a row; %d refused',
         scalar @users, $lost, count_of($seen, $REFUSED);
     if ($down > $deadline) {
         cmp_ok $lost, '>=', 8, 'accounts were left without a row';
         cmp_ok count_of($seen, $REFUSED), '>', $lost,
-            'then nobody was sent to Supabase any more';
+            'then no request went to Supabase any more';
     }
     else {
-        is $lost, 0, 'all who waited got their row';
-        is count_of($seen, $REFUSED), 0, 'nobody was refused';
+        is $lost, 0, 'all waiting users got their row';
+        is count_of($seen, $REFUSED), 0, 'no request was refused';
     }
     accounts_log_in($httpd);
     $httpd->stop;

@@ -1,6 +1,7 @@
-# 10 000 requests while everything goes wrong in turn and at once: Supabase,
-# PostgreSQL and httpd itself. Every single reply is a documented one and comes
-# in time; in the end exactly those have a row whom Supabase has answered for.
+# 10 000 requests while everything fails in turn and at the same time:
+# Supabase, PostgreSQL and httpd itself. Every single reply is a documented one
+# and comes in time; in the end exactly the users have a row for whom Supabase
+# has answered.
 
 use UserSync::Test;
 use UserSync::Chaos;
@@ -37,7 +38,7 @@ $httpd->allow_log($_) for
     qr/AH1039[23]: children are killed successively/;
 $httpd->start;
 
-# ---- who comes, and what he may be told
+# ---- the clients, and the answers they may get
 
 sub user { return { email => "$_[0]\@example.com", password => password } }
 
@@ -48,7 +49,7 @@ my %id_of = map {
     $_->{email} => $supabase->add_user(%$_)->{id}
 } @members, @strangers, @silent;
 
-# Before the body is read: nobody is let in.
+# Before the body is read: no request is admitted.
 my $NOT_NOW = '503 (?:busy|upstream_unavailable|store_unavailable)';
 my $EITHER = "$NOT_NOW|502 upstream_rejected_key|429 over_request_rate_limit";
 my %ALLOWED = (
@@ -85,7 +86,7 @@ sub request_of {
     return ([GET => $login], 'get');
 }
 
-# ---- what goes wrong: each returns how to mend it
+# ---- the failures: each returns how to repair it
 
 sub supabase_does {
     my (%fault) = @_;
@@ -115,6 +116,7 @@ my %SUPABASE = (
         ("a bare $status" => supabase_does(kind => 'status',
             status => $status, body => '')) } 500, 503, 599),
     '500 with a code' => supabase_does(kind => 'status', status => 500,
+        headers => { 'x-sb-error-code' => 'unexpected_failure' },
         body => { code => 'unexpected_failure', msg => 'x' }),
     'rate limited' => supabase_does(kind => 'status', status => 429,
         body => { code => 'over_request_rate_limit', msg => 'x' }),
@@ -129,7 +131,7 @@ my %POSTGRES = (
     'a backend frozen' => sub { frozen(pick($pg->backends('app')) // ()) },
     'all backends frozen' => sub { frozen($pg->backends('app')) },
     'the postmaster frozen' => sub { frozen($pg->pid) },
-    'the postmaster frozen, nobody connected' => sub {
+    'the postmaster frozen, no connections' => sub {
         $pg->terminate_backends('app');
         return frozen($pg->pid);
     },
@@ -158,7 +160,7 @@ my %HTTPD = (
     },
 );
 
-# PostgreSQL and Supabase fail at the same time now and then.
+# PostgreSQL and Supabase sometimes fail at the same time.
 sub go_wrong {
     my ($count) = @_;
     my @sides = chance(0.15) ? (\%HTTPD)
@@ -207,12 +209,12 @@ my @undocumented = grep { !is_documented($_) } @replies;
 is_deeply \@undocumented, [], 'every reply is a documented one'
     or diag explain \@kills;
 
-# httpd may be busy starting children when a request comes
+# httpd may be starting children when a request comes
 my $bound = $DEADLINE{register} + $DEADLINE{store} + CONNECT_TIMEOUT + slack;
 my @late = grep { $_->{ended} - $_->{opened} > $bound } @replies;
 is_deeply \@late, [], sprintf 'every reply came within %.1f s', $bound;
 
-# Everything is well again, also for those who know of trouble only.
+# Everything works again, also for children that only know of trouble.
 ok +(wait_until {
     !grep { $_->{status} != 200 } parallel(FEW,
         sub { ($login, $members[ $_[0] ]) });
@@ -223,13 +225,13 @@ ok +(wait_until {
 my %account = map { $_->{email} => $_->{id} } $supabase->users;
 my %row = map { $_->{id} => 1 } $pg->sql(app => 'SELECT id FROM users');
 is_deeply [grep { !$row{$_} } map { $_->{user_id} || () } @replies], [],
-    'whoever got a token has a row';
+    'every user with a token has a row';
 my %came = map { /^(?:login|register) (.*)/ ? ($1 => 1) : () }
     map { $_->{who} } @replies;
 $came{ $_->{email} } = 1 for @members[ 0 .. FEW - 1 ];
 my %may = map { $account{$_} ? ($account{$_} => 1) : () } keys %came;
 is_deeply [grep { !$may{$_} } keys %row], [],
-    'nobody has a row whom Supabase did not answer for';
+    'only users for whom Supabase answered have a row';
 
 my @all = grep { !/^(?:stranger|silent)/ } sort keys %account;
 my $rest = UserSync::Load->start(clients => FEW, most => scalar @all,
@@ -240,7 +242,7 @@ my $rest = UserSync::Load->start(clients => FEW, most => scalar @all,
     })->finish;
 is_deeply $rest->{by}, { 200 => scalar @all }, 'then everybody can log in'
     or diag explain $rest->{bad};
-rows_ok($pg, [@account{@all}], 'and all of them, and nobody else, have a row');
+rows_ok($pg, [@account{@all}], 'and all of them, and no others, have a row');
 is $id_of{ $_->{email} }, $account{ $_->{email} }, 'the id is what it was'
     for @members[0, -1];
 $httpd->stop;

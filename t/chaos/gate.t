@@ -1,6 +1,6 @@
-# The gate while PostgreSQL is away: who is known sees nothing of it, who is
-# new is refused or let through as configured, what the log counts is what
-# happened, and afterwards all of it heals.
+# The gate while PostgreSQL is away: known users notice nothing, new users are
+# refused or let through as configured, the counts in the log are right, and
+# afterwards everything recovers.
 
 use UserSync::Test;
 use UserSync::Chaos;
@@ -20,7 +20,7 @@ my $httpd = gate_server($pg->dsn('app'), 'UserSyncStoreTimeout ' . TIMEOUT
 $httpd->allow_log($_) for qr/\[dbd:error\]/,
     qr/usersync-gate: (?:store_unavailable|unsynced)\b/;
 
-# Requests of these users in turn, or each of a new one, for UserSync::Load.
+# Requests of these users in turn, or each of a new user, for UserSync::Load.
 sub load {
     my ($path, $clients, @known) = @_;
     return UserSync::Load->start(clients => $clients, keep => 1, rate => 150,
@@ -33,7 +33,8 @@ sub load {
         });
 }
 
-# Who is in the access log with this path and outcome, each as often.
+# The users in the access log with this path and outcome, each as often as
+# logged.
 sub logged {
     my ($path, $outcome) = @_;
     # by way of a list: its length in scalar context
@@ -41,7 +42,7 @@ sub logged {
         m{"GET \Q$path\E HTTP/1\.1" \d+ .* outcome=$outcome user=(\S+)}g;
 }
 
-# What the children say of those whom they have let through.
+# The children's counts of requests that they have let through.
 sub counted {
     my $sum = 0;
     $sum += $_ for (slurp($httpd->error_log) || '')
@@ -72,13 +73,13 @@ wait_until {
 } 60, 'new users to pass again';
 my %seen = (old => $old->stop, new => $new->stop, let => $let->stop);
 
-# Load takes a 200 for a login's: here there is no session in it
-kinds_ok($seen{old}, '200 without all', 'who is known sees no error');
+# Load expects a session in each 200: here there is none
+kinds_ok($seen{old}, '200 without all', 'known users see no error');
 kinds_ok($seen{new}, '200 without all|503 store_unavailable',
-    'who is new passes or is told to come again');
+    'new users pass or are told to retry');
 kinds_ok($seen{let}, '200 without all', 'or is let through');
 cmp_ok $seen{$_}{slowest}, '<', TIMEOUT + CONNECT_TIMEOUT + slack(),
-    "$_: nobody waits longer than he may" for sort keys %seen;
+    "$_: nobody waits longer than allowed" for sort keys %seen;
 
 my %row = map { $_ => 1 } rows();
 for (['/app/file', 'new'], ['/open', 'let']) {
@@ -92,11 +93,11 @@ my @refused = map { $_->{who} }
 is_deeply [sort @refused], [sort(logged('/app/file', 'store_unavailable'))],
     'the access log tells of each refusal';
 
-# ---- all of it heals
+# ---- everything recovers
 
 my @unsynced = logged('/open', 'unsynced');
 cmp_ok scalar @unsynced, '>', 0, scalar(@unsynced) . ' were let through';
-# each child tells when it first meets the database again
+# each child logs it when it first reaches the database again
 wait_until { visit($httpd, '/app/file', new_id()); counted() >= @unsynced } 30;
 is counted(), scalar @unsynced, 'the children count the same';
 my @again = (@refused, @unsynced);

@@ -1,6 +1,7 @@
 # httpd restarts gracefully again and again, stops gracefully, and loses
-# children, all under load: gracefuls cost no request, a stop answers what it
-# has begun, and every place of UserSyncMaxConcurrent is there afterwards.
+# children, all under load: graceful restarts cost no request, a stop answers
+# the requests that it has begun, and every place of UserSyncMaxConcurrent is
+# free afterwards.
 
 use UserSync::Test;
 use UserSync::Chaos;
@@ -22,14 +23,16 @@ sub server {
         threads => $THREADS, config => module_config(
             UserSyncMaxConcurrent => LIMIT, UserSyncTimeout => '30s',
             UserSyncStoreTimeout => '5s')
-            . sprintf "ServerLimit %d\n", 4 * $CHILDREN);
+            . sprintf("ServerLimit %d\n", 4 * $CHILDREN)
+            # longer than Supabase takes, however busy the machine is
+            . "GracefulShutdownTimeout 60\n");
     UserSync::Util::spew($httpd->dir . '/htdocs/index.html', 'fine');
     $httpd->allow_log(qr/AH03490: scoreboard is full/);
     $httpd->start;
     return $httpd;
 }
 
-# Logins and registrations, of so many clients.
+# Logins and registrations, by this many clients.
 sub mixed {
     my ($httpd, $prefix, $clients) = @_;
     my $register = registrations($httpd->url('/auth/register'), $prefix);
@@ -49,7 +52,7 @@ sub everybody_has_a_row {
     my %row = map { $_->{id} => 1 }
         postgres->sql(app => 'SELECT id FROM users');
     return is_deeply [grep { !$row{$_} } @{ $seen->{ids} }], [],
-        'whoever got a token has a row';
+        'every user with a token has a row';
 }
 
 subtest 'a graceful restart each second' => sub {
@@ -71,7 +74,7 @@ subtest 'a graceful restart each second' => sub {
 subtest 'children killed' => sub {
     my $httpd = server();
     $httpd->allow_log(qr/AH1039[23]: children are killed successively/);
-    # what a dead child had counts until httpd has seen its end: room for that
+    # what a killed child had counts until httpd has noticed: room for that
     my $load = mixed($httpd, 'killed', LIMIT / 2);
     my $killed = 0;
     for (1 .. scaled(5, 60)) {
@@ -99,7 +102,7 @@ subtest 'a graceful stop' => sub {
         my $httpd = server();
         my $load = mixed($httpd, "stop$round", LIMIT - 3);
         wait_until { double->stats->{requests}{token} } 20, 'logins';
-        # some wait for Supabase when it comes: they are answered
+        # some wait for Supabase when the stop comes: they are answered
         double->fault(kind => 'delay', ms => 1500 * UserSync::Util::patience(),
             op => 'token', times => -1);
         double->clear_requests;

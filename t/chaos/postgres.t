@@ -1,6 +1,6 @@
-# PostgreSQL at its worst under load: an outage that is shorter than
-# UserSyncStoreTimeout costs no login, whatever freezes costs the deadline and
-# no more, and nobody queues up behind it.
+# PostgreSQL at its worst under load: an outage shorter than
+# UserSyncStoreTimeout costs no login, a freeze costs the deadline and no more,
+# and no queue forms behind it.
 
 use UserSync::Test;
 use UserSync::Chaos;
@@ -11,8 +11,8 @@ use List::Util qw(shuffle);
 
 use constant CLIENTS  => 24;
 use constant CHILDREN => 2;
-# Of whom so many at a time see a freeze and look whether it is over: together
-# no more than one child lets wait for Supabase.
+# This many users at a time meet a freeze and notice its end: together no more
+# than one child lets wait for Supabase.
 use constant VICTIMS => 16;
 use constant WITNESSES => 8;
 use constant CONNECT_TIMEOUT => 2;
@@ -29,7 +29,7 @@ sub served_by {
     return $httpd;
 }
 
-# Every login of this load was one.
+# All requests of this load were logins that succeeded.
 sub none_failed {
     my ($seen) = @_;
     kinds_ok($seen, '200', 'no login fails');
@@ -81,7 +81,7 @@ subtest 'two restarts in eight seconds' => sub {
     $httpd->stop;
 };
 
-# ---- what freezes
+# ---- freezes
 
 # Each freezes something and returns how to thaw it.
 my %FREEZE = (
@@ -95,7 +95,7 @@ my %FREEZE = (
         $pg->stop_backend(@backends);
         return sub { $pg->cont(@backends) };
     },
-    'the postmaster, nobody connected' => sub {
+    'the postmaster, no connections' => sub {
         $pg->terminate_backends('app');
         $pg->stop_postmaster;
         return sub { $pg->cont };
@@ -108,8 +108,8 @@ my %FREEZE = (
     },
 );
 
-# A connection can be made by one thread of a child at a time, and takes that
-# one connect_timeout longer: so many may be late, but no queue of them.
+# One thread of a child at a time can connect, and needs connect_timeout longer
+# for that: this many may be late, but there is no queue of them.
 sub freezes_ok {
     my ($httpd, $name, $freeze) = @_;
     my $deadline = 1;

@@ -4,8 +4,9 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib", "$FindBin::RealBin/../lib";
-use Errno qw(ECONNREFUSED);
+use Errno qw(EADDRINUSE ECONNREFUSED);
 use File::Temp qw(tempdir);
+use IO::Socket::INET ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 use AuthDouble::SelfTest qw(raw_connect raw_send raw_read raw_eof http request
@@ -90,6 +91,16 @@ ok $d->wait_requests('signup', 2), 'delay: committed first';
 is count(), 2, 'delay: the work is done';
 $d->clear_faults;
 is raw_eof($s), 'eof', 'delay: clearing the faults lets go';
+
+$s = begin(op => 'signup', kind => 'hold');
+raw_send($s, signup_bytes());
+ok $d->wait_requests('signup', 1), 'hold: arrived';
+silent($s, 'hold');
+is count(), 1, 'hold: the work is not done';
+$d->release;
+is read_answer($s)->{status}, 200, 'hold: released';
+is count(), 2, 'hold: the work is done';
+close $s;
 
 for my $kind (qw(hang_before hang_after_headers)) {
     $s = begin(op => 'signup', kind => $kind);
@@ -228,6 +239,19 @@ $r = faulty(kind => 'fixture', file => 'gw_envoy_upstream_timeout.txt',
     status => 503, headers => {'Retry-After' => 3});
 is "$r->{status} $r->{h}{'retry-after'}", '503 3', 'fixture: changed';
 
+# ---- answers that nobody has asked for
+for my $case ([{}, qr/"access_token".*HTTP\/1\.1 200 OK.*"access_token"/s],
+    [{joined => 1}, qr/"access_token".*HTTP\/1\.1 200 OK.*"access_token"/s],
+    [{status => 408, close => 1},
+        qr/"access_token".*HTTP\/1\.1 408 .*Connection: close\r\n/s]) {
+    my ($how, $what) = @$case;
+    $s = begin(op => 'token', kind => 'surplus', %$how);
+    raw_send($s, $LOGIN);
+    like raw_read($s, sub { $_[0] =~ $what }), $what, 'surplus: one more';
+    if ($how->{close}) { is raw_eof($s), 'eof', 'surplus: the end' }
+    else { is login($s)->{status}, 200, 'surplus: the connection lives' }
+}
+
 # ---- answers without end
 for my $case ([endless_headers => qr/\AHTTP\/1\.1 200 OK\r\nX-More: a+\r\n/],
     [endless_interim => qr/\AHTTP\/1\.1 103 Early Hints\r\nX-More: /]) {
@@ -276,6 +300,28 @@ $d->up;
 $s = raw_connect($d->port);
 is login($s)->{status}, 200, 'up: the user is still there';
 
+# ---- nobody else gets a port that the double has left for a moment
+sub taken {
+    my ($port) = @_;
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+        LocalPort => $port, Proto => 'tcp', Listen => 1);
+    return !$socket && $! == EADDRINUSE;
+}
+# those that no client has used: no old connection keeps them either
+my @unused = map { $d->port($_) } qw(https_wrong_name https_unknown_ca);
+my @seen;
+{
+    # in the moment of its end, before this process does anything about it
+    local $SIG{CHLD} = sub { push @seen, map { taken($_) } @unused };
+    $d->down;
+}
+is "@seen", '1 1', 'down: its ports are taken as it ends';
+is join(' ', map { taken($_) } @unused), '1 1', 'down: and stay so';
+$d->up;
+is join(' ', map { $d->port($_) } qw(https_wrong_name https_unknown_ca)),
+    "@unused", 'up: the same ports';
+
 is $d->stderr, '', 'nothing on stderr';
 $d->stop;
+is join('', map { taken($_) } @unused), '', 'stopped: they are free';
 done_testing;

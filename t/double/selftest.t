@@ -178,7 +178,69 @@ for (['v2024', $V], ['legacy', undef]) {
     like_fixture(post('/signup', {%ADA, data => {a => "x\0y"}}, @h),
         "err_unexpected_failure_db.$format.json");
 }
+# hooks of the project, as the captured server treats them
+my $text = {message => 'x'};
+for my $case (
+    [panic => before_user_created => {error => {http_code => 99, %$text}}],
+    [unreachable => before_user_created => {away => 'refused'}],
+    [timeout => before_user_created => {away => 'timeout'}],
+    [content_type => before_user_created => {http => 200,
+        type => 'text/html'}],
+    [503 => before_user_created => {http => 503}],
+    [403 => before_user_created => {http => 403}],
+    [no_json => before_user_created => {http => 200, body => 'x'}],
+    [send_email => send_email => {error => {http_code => 422,
+        message => 'we do not mail there'}}],
+    [after_signup => after_user_created => {http => 500}]) {
+    my ($file, $name, $does) = @$case;
+    $d->config(hooks => {$name => $does});
+    like_fixture(signup(email => "$file\@b.c"), "err_hook_$file.v2024.json");
+}
+$d->config(hooks => {before_user_created => {error => {http_code => 403,
+    message => ''}}});
+is signup(email => 'empty@b.c')->{status}, 200, 'a hook without a text';
+$d->add_user(email => 'hook@b.c', password => 'Secret-pass-12');
+for my $case (
+    [token_text => custom_access_token => {error => {message => 'refused'}}],
+    [token_no_claims => custom_access_token => {claims => 'missing'}],
+    [token_empty_claims => custom_access_token => {claims => 'empty'}],
+    [token_401 => custom_access_token => {http => 401}],
+    [password_reject => password_verification_attempt => {decision => 'reject',
+        message => 'Too many attempts, wait a minute'}],
+    [password_429 => password_verification_attempt => {error =>
+        {http_code => 429, message => 'slow down'}}]) {
+    my ($file, $name, $does) = @$case;
+    $d->config(hooks => {$name => $does});
+    like_fixture(login({%ADA, email => 'hook@b.c'}),
+        "err_hook_$file.v2024.json");
+}
+$d->config(autoconfirm => 1, hooks => {custom_access_token =>
+    {error => {http_code => 503, message => 'The user database is not '
+    . 'available: try again later.'}}});
+like_fixture(signup(email => 'late@b.c'), 'err_hook_token_signup.v2024.json');
+is scalar(grep { $_->{email} eq 'late@b.c' } $d->users), 1,
+    'the account is there';
+$d->config(autoconfirm => 0, hooks => {});
 is scalar(grep { $_->{email} eq $ADA{email} } $d->users), 0, 'nobody created';
+
+# before there were codes
+$d->config(api_format => 'old');
+like_fixture(login({%ADA, password => 'no'}),
+    'err_old_invalid_credentials.json');
+like_fixture(signup(password => 'short'), 'err_old_weak_password.json')
+    if $d->config(weak_password_min => 6);
+$d->add_user(email => 'new@b.c', password => 'Secret-pass-12',
+    confirmed => JSON::PP::false());
+like_fixture(login({%ADA, email => 'new@b.c'}),
+    'err_old_email_not_confirmed.json');
+$d->config(autoconfirm => 1);
+like_fixture(signup(email => 'hook@b.c'),
+    'err_old_user_already_registered.json');
+$d->config(autoconfirm => 0, email_provider => 0);
+like_fixture(signup(), 'err_old_email_signups_disabled.json');
+$d->config(email_provider => 1, disable_signup => $T);
+like_fixture(signup(), 'err_old_signup_disabled.json');
+$d->config(disable_signup => 0, api_format => 'header');
 $d->config(weak_password_min => 8, pwned_passwords => ['abc'],
     weak_password_characters => [join('', 'a' .. 'z'), join '', 0 .. 9]);
 like_fixture(signup(password => 'abc'), 'err_weak_password_multi.v2024.json');

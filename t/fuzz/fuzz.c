@@ -4,13 +4,14 @@
 
 #include <apr_allocator.h>
 #include <apr_general.h>
+#include <apr_lib.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Freed blocks go back to malloc at once: only there can a sanitizer see a
- * use of what has been freed. */
+/* Freed blocks go back to malloc at once: only there can a sanitizer notice a
+ * use after free. */
 #define KEEP_NO_BLOCKS 1
 
 /* One per process. */
@@ -33,10 +34,20 @@ void fuzz_tell(const char *file, int line, const char *invariant)
     (void)fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, invariant);
 }
 
+void require_plain(const char *text, apr_size_t max, const char *invariant)
+{
+    const char *p;
+
+    require(text == NULL || strlen(text) <= max, invariant);
+    for (p = text; p != NULL && *p != '\0'; p++) {
+        require(!apr_iscntrl(*p), invariant);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     apr_pool_t *pool = NULL;
-    /* exactly as long: a byte too far is out of bounds */
+    /* of exactly this length: one byte too far is out of bounds */
     char *copy = malloc(size > 0 ? size : 1);
 
     require(apr_pool_create(&pool, root_pool()) == APR_SUCCESS && copy != NULL,

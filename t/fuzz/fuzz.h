@@ -1,7 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fuzz.h: what every target has in common.  A target is fuzz_NAME.c; it
+ * fuzz.h: what all targets have in common.  A target is fuzz_NAME.c; it
  * defines fuzz_one and is run by libFuzzer or by replay.c.
  */
 #ifndef FUZZ_H
@@ -16,13 +16,13 @@
 #include <stdlib.h>
 
 /*
- * Feed one input to the code under test and require what must hold.
+ * Feeds one input to the code under test and requires what must hold.
  *
- * pool  for this input alone; nothing of it is kept for the next one
+ * pool  for this input only; nothing of it is kept for the next one
  */
 void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size);
 
-/* What must hold: end with a message when it does not. */
+/* What must hold; ends with a message if it does not. */
 #define require(good, invariant)                        \
     do {                                                \
         if (!(good)) {                                  \
@@ -32,6 +32,9 @@ void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size);
     } while (0)
 
 void fuzz_tell(const char *file, int line, const char *invariant);
+
+/* The same for a text, which may be NULL: it is short and one plain line. */
+void require_plain(const char *text, apr_size_t max, const char *invariant);
 
 /* What libFuzzer and replay.c call (fuzz.c). */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,12 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_headers_strip.  Input: header lines.  Nothing may be left that CGI takes
- * for a header of ours or that lets a proxy drop one, and nothing else may be
+ * us_headers_strip.  Input: header lines.  Nothing may be left that CGI reads
+ * as a header of ours or that makes a proxy drop one, and nothing else may be
  * lost, changed or moved.
  */
 #include "fuzz.h"
-#include "us_headers.h"
+#include "doors/headers.h"
 
 #include <apr_strings.h>
 #include <apr_tables.h>
@@ -15,7 +15,7 @@
 
 #define MAX_LINES 100
 
-/* --- an own opinion of what is what --- */
+/* --- a separate judgement of names --- */
 
 static int is_letter_or_digit(char c)
 {
@@ -23,7 +23,7 @@ static int is_letter_or_digit(char c)
            || (c >= 'a' && c <= 'z');
 }
 
-/* The variable that CGI would make of it, but for HTTP_ in front. */
+/* The variable that CGI would make of it, without HTTP_. */
 static const char *mangled(apr_pool_t *pool, const char *name)
 {
     char *variable = apr_pstrdup(pool, name);
@@ -56,7 +56,7 @@ static int is_blank(char c)
 
 /* --- words of Connection --- */
 
-/* All words of a list, whatever a proxy may part them at. */
+/* All words of a list, at any separator that a proxy may use. */
 static void add_words(apr_pool_t *pool, const char *list,
                       apr_array_header_t *words)
 {
@@ -77,8 +77,8 @@ static void add_words(apr_pool_t *pool, const char *list,
     }
 }
 
-/* The next word as a proxy reads it that lets quotes hold words together;
- * NULL: there is none. */
+/* The next word, as read by a proxy for which quotes hold words together;
+ * NULL: none. */
 static const char *next_token(apr_pool_t *pool, const char **list)
 {
     const char *p = *list;
@@ -107,8 +107,8 @@ typedef struct picture {
     apr_array_header_t *others; /* name and value of each, in order */
     apr_array_header_t *lines;  /* of Connection */
     apr_array_header_t *words;  /* of these, without ours */
-    int ours;                   /* headers of ours */
-    int ours_dropped;           /* words that are */
+    int ours;                   /* our headers */
+    int ours_dropped;           /* our names in Connection */
 } picture;
 
 static int add_to_picture(void *data, const char *name, const char *value)

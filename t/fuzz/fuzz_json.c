@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_json.c.  Input: JSON text.  What the module says of it must be what
- * strict.c says.  The same input is quoted as a text, too.
+ * base/json.c.  Input: JSON text.  The module's result must be that of
+ * strict.c.  The same input is also quoted as a text.
  */
 #include "fuzz.h"
 #include "us_json.h"
@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-/* Members that are looked at, and how far down: the time stays bounded. */
+/* How many members are looked at, and how deep: this limits the time. */
 #define MAX_MEMBERS 40
 #define MAX_LEVELS 4
 
@@ -38,7 +38,7 @@ static us_json_type type_of(const strict_node *node)
     }
 }
 
-/* {"v": text} as a document of the module's. */
+/* {"v": text} as a document of the module. */
 static us_json *wrapped(apr_pool_t *pool, const char *text)
 {
     const char *object = apr_pstrcat(pool, "{\"v\":", text, "}", NULL);
@@ -72,7 +72,7 @@ static void check_string(walk *w, const strict_node *node, const char *string,
         "a quoted string is JSON");
 }
 
-/* Each string that the objects of an array have is found there. */
+/* Every string that the array's objects have must be found. */
 static void check_array(walk *w, const strict_node *array)
 {
     const strict_node *item;
@@ -99,7 +99,7 @@ static void check_array(walk *w, const strict_node *array)
 
 static void check_member(walk *w, const strict_node *node)
 {
-    us_json_slice raw = us_json_raw(w->doc, w->path);
+    us_slice raw = us_json_raw(w->doc, w->path);
     apr_size_t len = 0;
     const char *string = us_json_string(w->doc, w->path, &len);
 
@@ -136,7 +136,7 @@ static void check_object(walk *w, const strict_node *object, int level)
     }
 }
 
-/* Is the text taken when it should be? */
+/* Is the text accepted when it should be? */
 static void check_taken(const strict_node *root, int depth, int limit,
                         const char *wrong, const us_json *doc)
 {
@@ -149,7 +149,7 @@ static void check_taken(const strict_node *root, int depth, int limit,
     require(wrong != NULL || depth <= limit, "nothing too deep is taken");
 }
 
-/* A literal that says this text, whatever bytes are in it. */
+/* A literal for this text, whatever bytes it has. */
 static const char *literal_of(apr_pool_t *pool, const char *text)
 {
     char *literal = apr_palloc(pool, 6 * strlen(text) + 3);
@@ -171,7 +171,7 @@ static const char *literal_of(apr_pool_t *pool, const char *text)
     return literal;
 }
 
-/* Quoted is what is UTF-8, and it says the same then. */
+/* Only UTF-8 is quoted, and the literal has the same meaning. */
 static void check_quote(apr_pool_t *pool, const char *text)
 {
     const char *literal = literal_of(pool, text);

@@ -1,9 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_values.c, us_secret.c, us_directives.c and us_config.c.  Input: lines.
- * One that begins with the name of a directive goes to its setter, any other
- * to all the parsers of values.  Nothing here opens files or runs commands.
+ * config/values.c, config/secret.c, config/directives.c and config/config.c.
+ * Input: lines.  A line that starts with the name of a directive goes to its
+ * setter, any other line to all the parsers of values.  Nothing here opens
+ * files or runs commands.
  */
 #include "directive_stubs.h"
 #include "fuzz.h"
@@ -20,7 +21,7 @@
 
 #define MAX_LINES 40
 
-/* What a result holds before it is set. */
+/* The value of a result before it is set. */
 #define UNTOUCHED 0x5A5A5A5A
 static const char untouched[] = "untouched";
 
@@ -49,7 +50,7 @@ static void check_numbers(apr_pool_t *pool, const char *arg)
     }
 }
 
-/* The host of a URL that has been taken, without port and brackets. */
+/* The host of an accepted URL, without port and brackets. */
 static char *host_of(apr_pool_t *pool, const char *url)
 {
     const char *start = strstr(url, "://") + 3;
@@ -59,7 +60,7 @@ static char *host_of(apr_pool_t *pool, const char *url)
     return apr_pstrmemdup(pool, start, len);
 }
 
-/* The URL that became of arg. */
+/* Checks the URL that was made from arg. */
 static void check_url_text(apr_pool_t *pool, const char *arg, const char *url)
 {
     const char *host = host_of(pool, url);
@@ -131,7 +132,7 @@ static void check_urls(apr_pool_t *pool, const char *arg)
     }
 }
 
-/* Behind the quoted identifier at p; NULL: there is none. */
+/* After the quoted identifier at p; NULL: there is none. */
 static const char *skip_quoted(const char *p)
 {
     if (*p != '"') {
@@ -241,7 +242,7 @@ static config make_config(apr_pool_t *pool)
     return made;
 }
 
-/* A line as httpd would hand it on; 0 when it is no directive of ours. */
+/* Passes a line on as httpd does; 0: it is not one of our directives. */
 static int run_directive(apr_pool_t *pool, config *to, const char *line)
 {
     char *rest = apr_pstrdup(pool, line);
@@ -294,9 +295,9 @@ static void check_config(apr_pool_t *pool, const us_server_conf *conf,
                 && us_config_on_error(dir) <= US_ON_ERROR_ALLOW
                 && skip_quoted(us_config_table(conf)) != NULL,
             "every value is good or the default");
-    require(!us_config_ensure(dir) || conf->gate,
+    require(!us_config_ensure(dir) || us_config_has_gate(conf),
             "a server knows of its gates");
-    require(!us_config_ensure_headers(dir) || conf->headers,
+    require(!us_config_ensure_headers(dir) || us_config_has_headers(conf),
             "and of its headers");
 }
 
@@ -310,7 +311,7 @@ void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
 
     for (i = 0; i < MAX_LINES && rest != NULL; i++) {
         line = strsep(&rest, "\n");
-        /* directives go to the virtual host and to the main server by turns */
+        /* directives go to the virtual host and the main server in turn */
         if (!run_directive(pool, i % 2 != 0 ? &base : &own, line)) {
             check_numbers(pool, line);
             check_urls(pool, line);

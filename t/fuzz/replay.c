@@ -5,8 +5,8 @@
  *
  *   replay_NAME [DIRECTORY|FILE ...]    default: t/fuzz/corpus/NAME
  *
- * Prints TAP, one test for each argument.  Every argument has a process of
- * its own, so that a crash fails its test and says which file it was.
+ * Prints TAP, one test for each argument.  Every argument has its own process,
+ * so that a crash fails its test and names the file.
  */
 #include "fuzz.h"
 #include "tap.h"
@@ -24,10 +24,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Seconds that one file may take, under a sanitizer on a busy machine. */
+/* The time for one file in seconds, with a sanitizer on a busy machine. */
 #define FILE_LIMIT 60
 
-/* The file whose turn it is, shared with the process that runs it. */
+/* The current file, shared with the process that runs it. */
 static char *current;
 #define CURRENT_SIZE 4096
 
@@ -50,7 +50,7 @@ static void add_directory(apr_pool_t *pool, const char *path,
     apr_dir_close(directory);
 }
 
-/* Run the target over one file; 0 when it cannot be read. */
+/* Runs the target over one file; 0: the file cannot be read. */
 static int run_file(apr_pool_t *pool, const char *path)
 {
     apr_file_t *file;

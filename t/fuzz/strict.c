@@ -14,13 +14,13 @@ typedef struct reader {
 
 static strict_node *read_value(reader *in);
 
-/* The byte at p + ahead, or -1 behind the end. */
+/* The byte at p + ahead, or -1 after the end. */
 static int peek(const reader *in, int ahead)
 {
     return in->end - in->p > ahead ? (unsigned char)in->p[ahead] : -1;
 }
 
-/* Skip that byte if it comes next. */
+/* Skips that byte if it comes next. */
 static int take(reader *in, int byte)
 {
     if (peek(in, 0) != byte) {
@@ -102,7 +102,7 @@ static char *put_code_point(char *out, long code)
     return out;
 }
 
-/* The code point of the UTF-8 sequence that comes next; -1: none. */
+/* The code point of the next UTF-8 sequence; -1: none. */
 static long read_utf8(reader *in)
 {
     static const long smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -134,7 +134,7 @@ static long read_utf8(reader *in)
     return code;
 }
 
-/* The four hex digits that come next; -1: none. */
+/* The next four hex digits; -1: none. */
 static long read_hex(reader *in)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
@@ -154,7 +154,7 @@ static long read_hex(reader *in)
     return code;
 }
 
-/* What a backslash begins; a surrogate without its other half is U+FFFD. */
+/* The escape after a backslash; half a surrogate pair is U+FFFD. */
 static long read_escape(reader *in)
 {
     static const char names[] = "\"\\/bfnrt";
@@ -181,15 +181,14 @@ static long read_escape(reader *in)
         in->p += 2;
         low = read_hex(in);
         if (low < 0xDC00 || low > 0xDFFF) {
-            in->p = start; /* read again, by itself */
+            in->p = start; /* it is read again, separately */
             low = -1;
         }
     }
     return low < 0 ? 0xFFFD : 0x10000 + ((high - 0xD800) << 10) + low - 0xDC00;
 }
 
-/* Room for the string that comes next, decoded: no escape is shorter than
- * what it stands for. */
+/* Room for the next string, decoded: no escape is shorter than its meaning. */
 static char *string_room(const reader *in)
 {
     int len = 1;
@@ -200,7 +199,7 @@ static char *string_room(const reader *in)
     return apr_palloc(in->pool, (apr_size_t)len + 4);
 }
 
-/* The string that comes next, decoded; NULL: none. */
+/* The next string, decoded; NULL: none. */
 static const char *read_string(reader *in)
 {
     char *string = string_room(in);

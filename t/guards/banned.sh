@@ -1,5 +1,5 @@
 #!/bin/bash
-# Calls that this code does without, and the form that all of it keeps.
+# Calls that this code does not use, and the form that all of it has.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 shopt -s nullglob
 
@@ -9,7 +9,7 @@ max_columns=80
 max_lines=600
 max_function=60
 
-c_files=(mod_usersync.c src/*.c include/*.h t/unit/*.[ch] t/fuzz/*.[ch]
+c_files=(mod_usersync.c src/*/*.[ch] include/*.h t/unit/*.[ch] t/fuzz/*.[ch]
     t/bench/*.[ch])
 
 # Every script below t/ and .ci/, whatever its name.
@@ -27,13 +27,13 @@ while read -r file; do scripts+=("$file"); done < <(
         done
 )
 
-# What a line of FILE:NUMBER:TEXT on stdin is.
+# Reports each line of FILE:NUMBER:TEXT on stdin as this problem.
 report() {
     local file number _
     while IFS=: read -r file number _; do found "$file:$number: $1"; done
 }
 
-# Bodies from a line that matches to the "}" in the first column.
+# Functions from a line that matches to the "}" in the first column.
 long_functions() { # pattern, files
     awk -v max="$max_function" -v start="$1" '
         FNR == 1 { from = 0 }

@@ -1,9 +1,9 @@
-# Shared by the guards. A guard checks the tree it stands in, or another one:
+# Shared by the guards. A guard checks the tree that it is in, or another one:
 #
 #   t/guards/NAME.sh [DIRECTORY]
 #
-# It prints TAP, one line for all that it looked at, and ends with 0 when
-# nothing was found. self-test.sh shows that each of them can find something.
+# It prints TAP, one line for all that it looked at, and exits with 0 if it
+# found nothing. self-test.sh shows that each of them can find something.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 
@@ -12,13 +12,13 @@ cd "${1:-$(dirname "${BASH_SOURCE[0]}")/../..}"
 guard=$(basename "$0" .sh)
 findings=0
 
-# One thing that is wrong: TEXT...
+# Reports one problem: TEXT...
 found() {
     printf '# %s\n' "$*"
     findings=$((findings + 1))
 }
 
-# The last words: TEXT of what holds when nothing was found.
+# Ends the guard: TEXT is what is true if nothing was found.
 finish() {
     printf '1..1\n'
     if ((findings)); then
@@ -30,11 +30,11 @@ finish() {
 
 # The module's C files.
 module_files() {
-    printf '%s\n' mod_usersync.c src/*.c include/*.h
+    printf '%s\n' mod_usersync.c src/*/*.[ch] include/*.h
 }
 
 # C files without their comments and the content of their literals, each line
-# as FILE:NUMBER:CODE. "//" stays: nothing else would show it.
+# as FILE:NUMBER:CODE. "//" is kept: nothing else would show it.
 code_of() {
     perl -0777 -ne '
         s{(/\*.*?\*/)|("(?:\\.|[^"\\\n])*")|(\x27(?:\\.|[^\x27\\\n])*\x27)}

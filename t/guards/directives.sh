@@ -1,13 +1,13 @@
 #!/bin/bash
-# Each directive of the table stands in conf/usersync.conf and has a section in
-# README.md, and neither knows one that is not in the table.
+# Each directive of the table is in conf/usersync.conf and has a section in
+# docs/directives.md, and no document has one that is not in the table.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
 table=$(sed -n '/^const command_rec us_directives\[\]/,/^ *{NULL}/p' \
-    src/us_directives.c | grep -oE '"UserSync[A-Za-z]+"' | tr -d '"' | sort)
-[[ $table ]] || found 'src/us_directives.c: no directive found'
+    src/config/directives.c | grep -oE '"UserSync[A-Za-z]+"' | tr -d '"' | sort)
+[[ $table ]] || found 'src/config/directives.c: no directive found'
 
-# names on stdin, where they stand
+# names on stdin, and where they are
 compare() {
     local names name
     names=$(sort -u)
@@ -22,21 +22,23 @@ compare() {
 twice=$(uniq -d <<<"$table")
 [[ ! $twice ]] || found "twice in the table: ${twice//$'\n'/ }"
 
-# a line to be taken as it is: no blank behind "#"
+# a line that can be used as it is has no blank after "#"
 compare conf/usersync.conf < <(
     sed -nE 's/^[[:space:]]*#?(UserSync[A-Za-z]+)[[:space:]].*/\1/p' \
         conf/usersync.conf
 )
-compare "README.md's reference" < <(
-    sed -nE 's/^#+ (UserSync[A-Za-z]+)[[:space:]]*$/\1/p' README.md
+compare docs/directives.md < <(
+    sed -nE 's/^#+ (UserSync[A-Za-z]+)[[:space:]]*$/\1/p' docs/directives.md
 )
 
-# what is named in passing exists
-for file in README.md sql/README.md conf/*; do
+# names in passing must exist, too, except for the one that CONTRIBUTING.md
+# adds
+for file in *.md docs/*.md sql/*.md t/*.md CHANGES conf/*; do
     while read -r name; do
         grep -qxF "$name" <<<"$table" ||
+            [[ $file:$name == CONTRIBUTING.md:UserSyncExample ]] ||
             found "$file speaks of $name, which there is not"
     done < <(grep -ohE '\bUserSync[A-Z][A-Za-z]*' "$file" | sort -u)
 done
 
-finish 'table, conf/usersync.conf and README.md name the same directives'
+finish 'table, conf/usersync.conf and the documents name the same directives'

@@ -1,108 +1,144 @@
 #!/bin/bash
-# A lower layer never includes a higher one, each library has one user, and
-# only those who answer requests know what a request is.
+# The folders of src/ are the module's parts, called rooms here: a room
+# includes only what the table allows, each library has one user, and only the
+# code that answers requests knows what a request is.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
-# From the bottom up. A unit may include what stands on lines above its own;
-# two on one line know nothing of each other. A new file needs a place here.
-layers='
-    usersync us_clock us_secret us_values us_cafile us_json_scan us_headers
-    us_json us_log
-    us_config us_http
-    us_conftree us_limits us_flight
-    us_cache us_pg
-    us_answer us_request us_directives us_config_check us_store_check us_response
-    us_supabase us_store
-    us_flows us_gate
-    mod_usersync
+# room: the rooms whose headers it may include. A new room needs a line.
+declare -A allowed=(
+    [base]=''
+    [config]='base'
+    [http]='base'
+    [pg]='base config'
+    [limits]='base config'
+    [users]='base config pg limits'
+    [supabase]='base config http limits'
+    [reply]='base config'
+    [doors]='base config limits users supabase reply'
+    [top]='base config http pg limits users supabase reply doors'
+)
+
+# header, and the only file that may include it
+only='
+    curl/           src/http/handle.h
+    json-c/         src/base/json.c
+    json.h          src/base/json.c
+    libpq           src/pg/pq.c
+    postgresql/     src/pg/pq.c
+    pq.h            src/pg/pg.c
+    pq.h            src/pg/pq.c
+    mod_dbd.h       src/pg/conn.h
+    apr_dbd.h       src/pg/conn.h
+    conn.h          src/pg/pg.c
+    conn.h          src/pg/pool.h
+    pool.h          src/pg/pool.c
+    pool.h          src/pg/pools.c
+    openssl/        src/config/cafile.c
+    openssl/        src/http/handle.c
+    openssl/        src/supabase/webhook.c
 '
 
-# Two files that are one unit: statements, lending, and what they share.
-unit_of() {
+# Files that know request_rec; a pool and a log context are enough for others.
+request_users='
+    mod_usersync.c include/usersync.h
+    include/us_config.h src/config/config.c
+    include/us_client.h src/limits/client.c
+    include/us_limits.h src/limits/limits.c
+    include/us_reply.h src/reply/reply.c
+    include/us_sign_in.h src/doors/sign_in.c
+    include/us_sign_out.h src/doors/sign_out.c
+    include/us_gate.h src/doors/gate.c
+    include/us_hook.h src/doors/hook.c
+    src/doors/request.h src/doors/request.c
+'
+
+# Headers in include/ without a .c of their name.
+declare -A header_only=([include/usersync.h]=base [include/us_clock.h]=base)
+
+# The room of a file: its folder. A header in include/ belongs to the room that
+# has the .c of its name.
+room_of() {
+    local name
     case $1 in
-        us_pg_pool | us_pg_pools | us_pg_conn) echo us_pg ;;
-        *) echo "$1" ;;
+        src/*/*) name=${1#src/}; echo "${name%%/*}" ;;
+        include/*)
+            if [[ ${header_only[$1]+known} ]]; then
+                echo "${header_only[$1]}"
+                return
+            fi
+            name=${1#include/us_}
+            name=$(echo src/*/"${name%.h}".c)
+            [[ ! -e $name ]] || room_of "$name"
+            ;;
+        *) echo top ;;
     esac
 }
 
-# header, and who alone may include it
-only='
-    curl/           src/us_http.c
-    json-c/         src/us_json.c
-    json.h          src/us_json.c
-    libpq           src/us_pg.c
-    postgresql/     src/us_pg.c
-    mod_dbd.h       include/us_pg_conn.h
-    apr_dbd.h       include/us_pg_conn.h
-    us_pg_conn.h    src/us_pg.c
-    us_pg_conn.h    include/us_pg_pool.h
-    us_pg_pool.h    src/us_pg_pool.c
-    us_pg_pool.h    src/us_pg_pools.c
-    openssl/        src/us_cafile.c
-'
-
-# Those who know request_rec; for the others a pool and a log context do.
-request_users='
-    mod_usersync.c include/usersync.h
-    include/us_config.h src/us_config.c
-    include/us_limits.h src/us_limits.c
-    include/us_request.h src/us_request.c
-    include/us_response.h src/us_response.c
-    include/us_flows.h src/us_flows.c
-    include/us_gate.h src/us_gate.c
-'
-
-declare -A rank
-line=0
-while read -r -a units; do
-    for unit in "${units[@]}"; do rank[$unit]=$line; done
-    line=$((line + 1))
-done <<<"$layers"
-
-# FILE:HEADER for all that the files include.
+# FILE:HEADER for everything that the files include.
 includes_of() {
     grep -HE '^[[:space:]]*#[[:space:]]*include' "$@" |
         sed -E 's/^([^:]+):[^<"]*[<"]([^>"]+)[>"].*/\1:\2/'
 }
 
-check_rank() { # file, header of ours
-    local from to
-    from=$(unit_of "$(basename "${1%.*}")")
-    to=$(unit_of "$(basename "${2%.h}")")
-    if [[ ! ${rank[$from]+known} ]]; then
-        found "$1 has no place in the table of layers"
-    elif [[ ! ${rank[$to]+known} ]]; then
-        found "$1 includes $2, which has no place in the table of layers"
-    elif [[ $from != "$to" ]] && ((rank[$to] >= rank[$from])); then
-        found "$1 includes $2, which does not stand below it"
+# The file of a header of ours: beside the file that includes it, in src/, or
+# in include/. Nothing: it is not ours, or does not exist.
+file_of() { # file, header
+    local candidate
+    for candidate in "$(dirname "$1")/$2" "src/$2" "include/$2"; do
+        [[ ! -e $candidate ]] || { echo "$candidate"; return; }
+    done
+}
+
+check_room() { # file, header
+    local from to header
+    if [[ $2 == *..* ]]; then
+        found "$1 includes $2: a path that leads upwards"
+        return
+    fi
+    header=$(file_of "$1" "$2")
+    if [[ ! $header ]]; then
+        case $2 in
+            us_*.h | usersync.h) found "$1 includes $2, which there is not" ;;
+        esac
+        return
+    fi
+    from=$(room_of "$1")
+    to=$(room_of "$header")
+    if [[ ! $from || ! $to ]]; then
+        found "$1 includes $2: one of them has no room"
+    elif [[ ! ${allowed[$from]+known} ]]; then
+        found "$1 is in a room without a line in the table"
+    elif [[ $from != "$to" && " ${allowed[$from]} " != *" $to "* ]]; then
+        found "$1 includes $2: $from may not know $to"
+    elif [[ $from != "$to" && $header == src/* ]]; then
+        found "$1 includes $2, which is private to $to"
     fi
 }
 
 check_only() { # file, header
-    local prefix user listed='' allowed=''
+    local prefix user listed='' fine=''
     while read -r prefix user; do
         [[ $prefix && ($2 == "$prefix"* || $2 == */"$prefix"*) ]] || continue
         listed=1
-        [[ $user != "$1" ]] || allowed=1
+        [[ $user != "$1" ]] || fine=1
     done <<<"$only"
-    [[ ! $listed || $allowed ]] || found "$1 may not include $2"
+    [[ ! $listed || $fine ]] || found "$1 may not include $2"
 }
 
 mapfile -t files < <(module_files)
 while IFS=: read -r file header; do
-    case $header in
-        us_*.h | usersync.h) check_rank "$file" "$header" ;;
-    esac
+    check_room "$file" "$header"
     check_only "$file" "$header"
 done < <(includes_of "${files[@]}")
 while read -r file; do
     [[ $request_users == *[[:space:]]"$file"[[:space:]]* ]] ||
         found "$file knows request_rec"
 done < <(code_of "${files[@]}" | grep -w request_rec | cut -d: -f1 | sort -u)
-for file in src/*.c; do
-    unit=$(unit_of "$(basename "$file" .c)")
-    [[ ${rank[$unit]+known} ]] ||
-        found "$file has no place in the table of layers"
-done
+while read -r file; do
+    found "$file is not in a room: src/ROOM/NAME"
+done < <(find src -name '*.[ch]' | grep -vE '^src/[^/]+/[^/]+$')
+while read -r name; do
+    found "two rooms have a $name, so that its header belongs to neither"
+done < <(find src -name '*.c' -printf '%f\n' | sort | uniq -d)
 
-finish 'includes point downwards, each library has one user'
+finish 'each room knows what it may, each library has one user'

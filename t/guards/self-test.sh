@@ -1,6 +1,6 @@
 #!/bin/bash
-# A guard that cannot fail guards nothing: each is run on copies of the tree in
-# which one thing is broken, and has to find it.
+# A guard that cannot fail proves nothing: each is run on copies of the tree
+# with one fault, and has to find it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,20 +18,22 @@ report() { # ok or "not ok", text
     printf '%s %d - %s\n' "$1" "$count" "$2"
 }
 
-# A copy of what the guards look at, as if nothing else were there.
+# A copy of what the guards look at, and nothing else.
 fresh_copy() {
     rm -rf "$work/tree"
     mkdir -p "$work/tree"/{src,t/unit,sql,.libs}
-    cp -R "$top"/{mod_usersync.c,include,conf,README.md} "$work/tree/"
-    cp "$top"/src/*.c "$work/tree/src/"
+    cp -R "$top"/{mod_usersync.c,include,conf,docs,CHANGES} "$work/tree/"
+    cp "$top"/*.md "$work/tree/"
+    cp "$top"/t/*.md "$work/tree/t/"
+    (cd "$top" && cp --parents src/*/*.[ch] "$work/tree/")
     cp "$top/sql/README.md" "$work/tree/sql/"
     cp "$top"/t/unit/*.[ch] "$work/tree/t/unit/"
     [[ ! -e $top/.libs/mod_usersync.so ]] ||
         cp "$top/.libs/mod_usersync.so" "$work/tree/.libs/"
 }
 
-# breaks GUARD WHAT COMMAND...: after COMMAND in the copy the guard is red, and
-# what it says contains WHAT.
+# breaks GUARD WHAT COMMAND...: after COMMAND in the copy the guard fails, and
+# its output contains WHAT.
 breaks() {
     local guard=$1 what=$2 said status=0
     shift 2
@@ -73,30 +75,52 @@ for guard in "$here"/*.sh; do
     fi
 done
 
-breaks layers 'src/us_json.c includes us_config.h' \
-    first src/us_json.c '#include "us_config.h"'
-breaks layers 'src/us_http.c includes us_pg.h' \
-    first src/us_http.c '#  include "us_pg.h"'
-breaks layers 'include/us_secret.h includes us_flows.h' \
-    first include/us_secret.h '#include <us_flows.h>'
-breaks layers 'src/us_store.c may not include us_pg_conn.h' \
-    first src/us_store.c '#include "us_pg_conn.h"'
-breaks layers 'src/us_new.c has no place' \
-    last src/us_new.c 'int us_new;'
-breaks layers 'us_new.h, which has no place' \
-    first src/us_flows.c '#include "us_new.h"'
-breaks layers 'src/us_answer.c may not include curl/curl.h' \
-    first src/us_answer.c '#include <curl/curl.h>'
-breaks layers 'src/us_answer.c may not include json-c/json.h' \
-    first src/us_answer.c '#include <json-c/json.h>'
-breaks layers 'src/us_store.c may not include libpq-fe.h' \
-    first src/us_store.c '#include <libpq-fe.h>'
+breaks layers 'src/base/json.c includes us_config.h: base may not know config' \
+    first src/base/json.c '#include "us_config.h"'
+breaks layers 'src/http/http.c includes us_pg.h: http may not know pg' \
+    first src/http/http.c '#  include "us_pg.h"'
+breaks layers 'include/us_secret.h includes us_sign_in.h: config may not know' \
+    first include/us_secret.h '#include <us_sign_in.h>'
+breaks layers 'src/users/users.c includes pg/pool.h, which is private to pg' \
+    first src/users/users.c '#include "pg/pool.h"'
+breaks layers 'src/users/store.c may not include pg/conn.h' \
+    first src/users/store.c '#include "pg/conn.h"'
+breaks layers 'src/new.c is not in a room' last src/new.c 'int us_new;'
+breaks layers 'src/pg/pg.c includes ../users/fence.h: a path that leads up' \
+    first src/pg/pg.c '#include "../users/fence.h"'
+# shellcheck disable=SC2317
+homeless() {
+    last include/us_flow.h '#include <apr.h>'
+    first src/pg/pg.c '#include "us_flow.h"'
+}
+breaks layers 'src/pg/pg.c includes us_flow.h: one of them has no room' homeless
+# shellcheck disable=SC2317
+deeper() {
+    mkdir src/pg/sub
+    last src/pg/sub/y.h '#include "us_users.h"'
+}
+breaks layers 'src/pg/sub/y.h is not in a room' deeper
+breaks layers 'two rooms have a users.c' last src/base/users.c 'int us_new;'
+# shellcheck disable=SC2317
+new_room() {
+    mkdir src/attic
+    last src/attic/old.c '#include "us_log.h"'
+}
+breaks layers 'src/attic/old.c is in a room without a line' new_room
+breaks layers 'includes us_new.h, which there is not' \
+    first src/doors/sign_in.c '#include "us_new.h"'
+breaks layers 'src/supabase/answer.c may not include curl/curl.h' \
+    first src/supabase/answer.c '#include <curl/curl.h>'
+breaks layers 'src/supabase/answer.c may not include json-c/json.h' \
+    first src/supabase/answer.c '#include <json-c/json.h>'
+breaks layers 'src/users/store.c may not include libpq-fe.h' \
+    first src/users/store.c '#include <libpq-fe.h>'
 breaks layers 'mod_usersync.c may not include mod_dbd.h' \
     first mod_usersync.c '#include <mod_dbd.h>'
-breaks layers 'src/us_secret.c may not include openssl/evp.h' \
-    first src/us_secret.c '#include <openssl/evp.h>'
-breaks layers 'src/us_store.c knows request_rec' \
-    last src/us_store.c 'static request_rec *forbidden;'
+breaks layers 'src/config/secret.c may not include openssl/evp.h' \
+    first src/config/secret.c '#include <openssl/evp.h>'
+breaks layers 'src/users/store.c knows request_rec' \
+    last src/users/store.c 'static request_rec *forbidden;'
 
 breaks exports 'there is no .libs/mod_usersync.so' \
     rm -f .libs/mod_usersync.so
@@ -108,8 +132,12 @@ breaks directives 'conf/usersync.conf lacks UserSyncTimeout' \
     edit conf/usersync.conf '/^ *#UserSyncTimeout /d'
 breaks directives 'conf/usersync.conf lacks UserSyncTimeout' \
     edit conf/usersync.conf 's/#UserSyncTimeout /# UserSyncTimeout /'
-breaks directives "README.md's reference lacks UserSyncTable" \
-    edit README.md '/^### UserSyncTable$/d'
+breaks directives 'docs/directives.md lacks UserSyncTable' \
+    edit docs/directives.md '/^### UserSyncTable$/d'
+breaks directives 'docs/gate.md speaks of UserSyncEnsured' \
+    last docs/gate.md 'See UserSyncEnsured.'
+breaks directives 'README.md speaks of UserSyncPhantom' \
+    last README.md 'See UserSyncPhantom.'
 breaks directives 'README.md speaks of UserSyncTimeuot' \
     last README.md 'See UserSyncTimeuot.'
 breaks directives 'usersync-example.conf speaks of UserSyncURL' \
@@ -117,57 +145,44 @@ breaks directives 'usersync-example.conf speaks of UserSyncURL' \
 breaks directives 'conf/usersync.conf has UserSyncGone' \
     last conf/usersync.conf '#UserSyncGone On'
 breaks directives 'conf/usersync.conf lacks UserSyncNew' \
-    edit src/us_directives.c \
+    edit src/config/directives.c \
     's/^    {NULL}}/    AP_INIT_TAKE1("UserSyncNew", set_url, NULL, 0, ""),\n&/'
 breaks directives 'twice in the table: UserSyncProxy' \
-    edit src/us_directives.c \
+    edit src/config/directives.c \
     's/^    {NULL}}/    AP_INIT_TAKE1("UserSyncProxy", set_url, NULL, 0, ""),\n&/'
 
-breaks routes 'us_route_names[]: usersync-login' \
-    edit mod_usersync.c 's/= {"usersync-register", "usersync-login"/= {"usersync-login"/'
-breaks routes 'usersync-gone' \
-    edit mod_usersync.c 's/"usersync-login", us_login/"usersync-gone", us_login/'
 breaks routes 'does not begin with usersync-' \
-    edit mod_usersync.c 's/"usersync-login"/"usync-login"/'
+    edit include/usersync.h 's/"usersync-login"/"usync-login"/'
+breaks routes 'US_ROUTES is empty' \
+    edit include/usersync.h 's/define US_ROUTES/define US_ROADS/'
 breaks routes 'README.md does not name usersync-login' \
     edit README.md '/usersync-login/d'
-
-breaks config_members 'us_config_merge_server does not merge proxy' \
-    edit src/us_config.c '/MERGE_SET(proxy,/d'
-breaks config_members 'us_config_merge_server does not merge own_lines' \
-    edit src/us_config.c '/merged->own_lines = /d'
-breaks config_members 'us_config_create_server does not set timeout' \
-    edit src/us_config.c '/conf->timeout = US_UNSET/d'
-breaks config_members 'us_config_merge_server does not merge new_member' \
-    edit include/us_config.h 's/^} us_server_conf;/    const char *new_member;\n&/'
-breaks config_members 'us_config_create_dir does not set new_member' \
-    edit include/us_config.h 's/^} us_dir_conf;/    int new_member;\n&/'
-breaks config_members 'us_config_create_dir does not start from zeros' \
-    edit src/us_config.c 's/apr_pcalloc/apr_palloc/'
+breaks routes 'docs/routes.md does not name usersync-register' \
+    edit docs/routes.md 's/usersync-register/usersync-new/'
 
 for name in strcpy strcat sprintf gets strtok atoi atol system popen alloca; do
-    breaks banned 'src/us_new.c:1: a banned call' \
-        last src/us_new.c "int x = (int)$name (y);"
+    breaks banned 'src/base/new.c:1: a banned call' \
+        last src/base/new.c "int x = (int)$name (y);"
 done
-breaks banned 'a // comment' last src/us_json.c 'int x; // comment'
-breaks banned 'src/us_new.c:1: a tab' last src/us_new.c "$(printf '\tint x;')"
+breaks banned 'a // comment' last src/base/json.c 'int x; // comment'
+breaks banned 'src/base/new.c:1: a tab' last src/base/new.c "$(printf '\tint x;')"
 breaks banned 'more than 80 columns' \
     last include/usersync.h "$(printf '/*%079d*/' 0)"
-breaks banned 'src/us_new.c has 601 lines' repeat 601 'int x;' src/us_new.c
-breaks banned 'or a blank at the end of the line' last src/us_json.c 'int x; '
+breaks banned 'src/base/new.c has 601 lines' repeat 601 'int x;' src/base/new.c
+breaks banned 'or a blank at the end of the line' last src/base/json.c 'int x; '
 
-# neither words nor URLs in texts and comments are calls or comments
+# words or URLs in texts and comments are neither calls nor comments
 long_function() {
-    last src/us_new.c '{'
-    repeat "$1" '    x();' src/us_new.c
-    last src/us_new.c '}'
+    last src/base/new.c '{'
+    repeat "$1" '    x();' src/base/new.c
+    last src/base/new.c '}'
 }
 breaks banned 'a function that is too long' long_function 59
 
 harmless() {
-    last src/us_new.c '/* strcpy(a, b); // see http://x.example */'
-    last src/us_new.c 'const char *s = "system(1) // \"no\" comment";'
-    last src/us_new.c 'int x = apr_strtok(1) + my.system(2) + p->gets(3);'
+    last src/base/new.c '/* strcpy(a, b); // see http://x.example */'
+    last src/base/new.c 'const char *s = "system(1) // \"no\" comment";'
+    last src/base/new.c 'int x = apr_strtok(1) + my.system(2) + p->gets(3);'
     long_function 58
 }
 fresh_copy

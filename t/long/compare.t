@@ -1,6 +1,6 @@
-# A login against mod_proxy_http to the same upstream, side by side: rounds of
-# both in turn, requests per second and httpd's CPU time per request as medians
-# (make compare). It states figures and judges none of them.
+# A login compared with mod_proxy_http to the same upstream: rounds of both in
+# turn, requests per second and httpd's CPU time per request as medians (make
+# compare). It prints figures and judges none of them.
 
 use UserSync::Test;
 
@@ -12,8 +12,8 @@ double->config(reuse_tokens => JSON::PP::true,
     record_requests => JSON::PP::false);
 double->add_user(email => $email, password => $password);
 
-# The query string stays with the client: one in a ProxyPass URL would make
-# mod_proxy open a connection for each request.
+# The query string is the client's: one in a ProxyPass URL would make mod_proxy
+# open a connection for each request.
 my $httpd = UserSync::Httpd->new(
     children => 1, threads => 32,
     config => module_config() . sprintf("ProxyPass /proxied/ %s/auth/v1/\n",

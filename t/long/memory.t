@@ -22,7 +22,7 @@ my ($child) = $httpd->children;
 my $body = "$ENV{USERSYNC_RUN}/login.json";
 spew($body, qq({"email":"$email","password":"$password"}));
 
-# Without what is shared: the cache of users fills page by page.
+# Without shared memory: the cache of users fills page by page.
 sub rss {
     my ($pid) = @_;
     my %kb = (slurp("/proc/$pid/status") || '') =~ /^(Rss\w+):\s+(\d+) kB/mg;

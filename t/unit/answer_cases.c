@@ -4,12 +4,16 @@
 
 #define ADA "7f1a2c9e-3b54-4d0e-9c61-52a8d0b4e117"
 #define INVENTED "e4b1d7a6-2c08-4f93-b5de-90a7c3f16b22"
-#define ANONYMOUS "9d0c4b3a-1f2e-4d5c-8b7a-6f5e4d3c2b1a"
-#define PHONE "21b6c0de-77aa-4e15-8f0b-6d2f9a4c3e88"
+#define MAY_BE_TAKEN                                              \
+    "No account was created. Perhaps this address has just been " \
+    "registered: try to log in, and register again if that fails."
+#define FAILED                                                        \
+    "No account was created, for the authentication service failed: " \
+    "try again later."
 
 #define BOTH(outcome) .signup = (outcome), .login = (outcome)
 
-/* Nothing to be used: a sign-up may have been done all the same. */
+/* An unusable answer: a sign-up may have been done all the same. */
 #define BROKEN .signup = US_UNKNOWN_BROKEN, .login = US_UPSTREAM_BAD_ANSWER
 
 /* A session proves its user, whatever was asked. */
@@ -25,7 +29,19 @@
         .login = US_UPSTREAM_BAD_ANSWER, .id = (who), .proven = (is_proven) \
     }
 
-/* No answer to either question; and a failure of GoTrue's own. */
+/* A user without the e-mail that was sent is another user. */
+#define OTHER(name)                          \
+    {                                        \
+        .file = (name), BROKEN, .foreign = 1 \
+    }
+
+/* The same as the answer to a sign-up; a login needs a session. */
+#define OTHER_USER(name)                            \
+    {                                               \
+        .file = (name), BROKEN, .foreign_signup = 1 \
+    }
+
+/* Not an answer to either question; and a failure of GoTrue itself. */
 #define NONSENSE(name)         \
     {                          \
         .file = (name), BROKEN \
@@ -35,9 +51,25 @@
         .file = (name), BROKEN, .code = (its_code) \
     }
 
+/* A failure before the account is created. */
+#define NONE_MADE(name, its_code, text)                                   \
+    {                                                                     \
+        .file = (name), BOTH(US_UPSTREAM_BAD_ANSWER), .code = (its_code), \
+        .signup_message = (text)                                          \
+    }
+
 #define ERROR(name, outcome, its_code)                    \
     {                                                     \
         .file = (name), BOTH(outcome), .code = (its_code) \
+    }
+
+/* A hook of the project is away; without an account, and with an account that
+ * has no session. */
+#define AWAY(name, its_code) ERROR(name, US_UPSTREAM_UNAVAILABLE, its_code)
+#define AWAY_LATE(name, its_code)                            \
+    {                                                        \
+        .file = (name), .signup = US_UNKNOWN_BROKEN,         \
+        .login = US_UPSTREAM_UNAVAILABLE, .code = (its_code) \
     }
 
 #define RATE(name, its_code, seconds)                              \
@@ -73,8 +105,8 @@ const answer_case answer_cases[] = {
     USER("signup_existing_confirmed_fake_user_was_invited.json", INVENTED, 0),
     USER("signup_existing_unconfirmed_real_user.json", ADA, 1),
     USER("signup_invited_unconfirmed_real_user.json", ADA, 0),
-    SESSION("signup_anonymous_session.json", ANONYMOUS),
-    USER("signup_phone_existing_fake_user.json", INVENTED, 0),
+    OTHER("signup_anonymous_session.json"),
+    OTHER_USER("signup_phone_existing_fake_user.json"),
     ERROR("err_user_already_exists.v2024.json", US_USER_EXISTS,
           "user_already_exists"),
     ERROR("err_user_already_exists.legacy.json", US_USER_EXISTS,
@@ -127,12 +159,17 @@ const answer_case answer_cases[] = {
           "Only company emails are allowed to sign up."),
     SHOWN("err_hook_rejected.legacy.json", "unknown",
           "Only company emails are allowed to sign up."),
-    ERROR("err_hook_timeout.v2024.json", US_REFUSED, "hook_timeout"),
-    FAILURE("err_unexpected_failure_db.v2024.json", "unexpected_failure"),
-    FAILURE("err_unexpected_failure_db.legacy.json", "unexpected_failure"),
-    FAILURE("err_unexpected_failure_mail.v2024.json", "unexpected_failure"),
+    ERROR("err_hook_timeout.v2024.json", US_UPSTREAM_UNAVAILABLE,
+          "hook_timeout"),
+    NONE_MADE("err_unexpected_failure_db.v2024.json", "unexpected_failure",
+              MAY_BE_TAKEN),
+    NONE_MADE("err_unexpected_failure_db.legacy.json", "unexpected_failure",
+              MAY_BE_TAKEN),
+    NONE_MADE("err_unexpected_failure_mail.v2024.json", "unexpected_failure",
+              FAILED),
     FAILURE("err_pg_trigger_raise.legacy.json", "P0001"),
-    FAILURE("err_pg_unique_violation.legacy.json", "23505"),
+    ERROR("err_pg_unique_violation.legacy.json", US_USER_EXISTS,
+          "user_already_exists"),
     LATE("err_request_timeout.v2024.json"),
     LATE("err_request_timeout.legacy.json"),
     /* POST /token */
@@ -176,8 +213,8 @@ const answer_case answer_cases[] = {
     /* other endpoints: never asked, yet a proxy may mix answers up */
     USER("user_get.json", ADA, 1),
     USER("user_get_mfa.json", ADA, 1),
-    USER("user_get_phone_only.json", PHONE, 1),
-    USER("user_get_anonymous.json", ANONYMOUS, 0),
+    OTHER_USER("user_get_phone_only.json"),
+    OTHER_USER("user_get_anonymous.json"),
     USER("user_get_banned.json", ADA, 1),
     USER("user_update_email_pending.json", ADA, 1),
     NONSENSE("verify_email_change_single_confirmation.json"),
@@ -202,7 +239,7 @@ const answer_case answer_cases[] = {
     NONSENSE("admin_users_empty.json"),
     NONSENSE("admin_users_cursor.json"),
     USER("admin_user_get.json", ADA, 1),
-    USER("admin_user_soft_deleted.json", ADA, 1),
+    OTHER_USER("admin_user_soft_deleted.json"),
     NONSENSE("admin_user_delete.json"),
     ERROR("err_not_admin.v2024.json", US_KEY_REFUSED, "not_admin"),
     ERROR("err_not_admin.legacy.json", US_KEY_REFUSED, "not_admin"),
@@ -219,7 +256,54 @@ const answer_case answer_cases[] = {
     NONSENSE("gw_envoy_upstream_timeout.txt"),
     NONSENSE("gw_cloudflare_522.html"),
     NONSENSE("auth_404_unknown_route.txt"),
-    /* what others send or make of it, as if it were an answer */
+    ERROR("gw_cloudflare_403.html", US_UPSTREAM_UNAVAILABLE, NULL),
+    /* hooks of the project */
+    FAILURE("err_hook_panic.v2024.json", "unexpected_failure"),
+    AWAY("err_hook_unreachable.v2024.json", "hook_timeout_after_retry"),
+    AWAY("err_hook_content_type.v2024.json",
+         "hook_payload_invalid_content_type"),
+    AWAY("err_hook_503.v2024.json", "unexpected_failure"),
+    AWAY("err_hook_403.v2024.json", "unexpected_failure"),
+    AWAY("err_hook_no_json.v2024.json", "unexpected_failure"),
+    AWAY_LATE("err_hook_after_signup.v2024.json", "unexpected_failure"),
+    SHOWN("err_hook_send_email.v2024.json", "unknown", "we do not mail there"),
+    {.file = "err_hook_token_signup.v2024.json",
+     BOTH(US_STORE_UNAVAILABLE),
+     .code = "unknown",
+     .message = "The user database is not available: try again later."},
+    SHOWN("err_hook_token_text.v2024.json", "unknown", "refused"),
+    AWAY_LATE("err_hook_token_no_claims.v2024.json", "unexpected_failure"),
+    AWAY_LATE("err_hook_token_empty_claims.v2024.json", "unexpected_failure"),
+    AWAY_LATE("err_hook_token_401.v2024.json", "unexpected_failure"),
+    {.file = "err_hook_password_reject.v2024.json",
+     BOTH(US_INVALID_CREDENTIALS),
+     .code = "invalid_credentials",
+     .message = "Too many attempts, wait a minute"},
+    {.file = "err_hook_password_429.v2024.json",
+     BOTH(US_RATE_LIMITED),
+     .code = "unknown",
+     .message = "slow down"},
+    NONE_MADE("err_unexpected_failure_db_down.v2024.json",
+              "unexpected_failure", FAILED),
+    NONE_MADE("err_unexpected_failure_captcha.v2024.json",
+              "unexpected_failure", FAILED),
+    /* before GoTrue had codes */
+    ERROR("err_old_invalid_credentials.json", US_INVALID_CREDENTIALS,
+          "invalid_credentials"),
+    ERROR("err_old_email_not_confirmed.json", US_NOT_ALLOWED,
+          "email_not_confirmed"),
+    ERROR("err_old_user_already_registered.json", US_USER_EXISTS,
+          "user_already_exists"),
+    WEAK("err_old_weak_password.json", "[\"length\"]"),
+    ERROR("err_old_signup_disabled.json", US_NOT_ALLOWED, "signup_disabled"),
+    ERROR("err_old_email_signups_disabled.json", US_NOT_ALLOWED,
+          "email_provider_disabled"),
+    ERROR("err_old_password_missing.json", US_REFUSED, "validation_failed"),
+    RATE("err_old_over_email_send_rate_limit.json",
+         "over_email_send_rate_limit", 42),
+    NONE_MADE("err_old_unexpected_failure_db.json", NULL, MAY_BE_TAKEN),
+    ERROR("err_old_other.json", US_REFUSED, NULL),
+    /* what others send or change, given as an answer */
     NONSENSE("hook_before_user_created.request.json"),
     NONSENSE("hook_after_user_created.request.json"),
     NONSENSE("hook_response_allow.json"),

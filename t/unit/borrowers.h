@@ -1,12 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * borrowers.h: threads that borrow from us_pg_pool.c, with stand-ins for its
- * neighbours, and what must hold whatever they met.  One program is one test,
- * so its state lives here.
+ * borrowers.h: threads that borrow from pg/pool.c, with stand-ins for its
+ * neighbours, and the conditions that must always hold.  One program is one
+ * test, so its state lives here.
  *
- * Nothing is measured.  Who must get a connection has a deadline so far away
- * that only somebody who was forgotten meets it.
+ * Nothing is measured.  A thread that must get a connection has a deadline so
+ * far away that only a forgotten thread reaches it.
  */
 #ifndef BORROWERS_H
 #define BORROWERS_H
@@ -17,7 +17,7 @@
 #include "tap.h"
 #include "us_clock.h"
 #include "us_conftree.h"
-#include "us_pg_conn.h"
+#include "pg/conn.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -32,8 +32,8 @@
 #define SHORT apr_time_from_msec(20)
 
 /*
- * The clock of us_clock.h: the real one, or, when the test has set the time,
- * one on which a look takes a microsecond and nothing else any time.
+ * The clock of us_clock.h: the real one or, once the test has set the time,
+ * one that advances by a microsecond at each look.
  */
 static _Atomic apr_time_t set_time;
 
@@ -54,20 +54,21 @@ int fake_clock(clockid_t id, struct timespec *ts)
 
 static apr_pool_t *root;
 static us_pg_pool *pool;
+static us_pg_history history;
 static server_rec server = {.defn_name = "DBDMax as the test says"};
 static const us_log no_log;
 
 /* What threads found. */
 static struct findings {
     _Atomic int lent;
-    _Atomic int away;      /* where that may be */
-    _Atomic int forgotten; /* where it must not */
-    _Atomic int shared;    /* a connection that another one holds, too */
-    _Atomic int broken;    /* one that was given back as unusable */
+    _Atomic int away;      /* where that is allowed */
+    _Atomic int forgotten; /* a thread that had to get one did not */
+    _Atomic int shared;    /* connections that two threads have at a time */
+    _Atomic int broken;    /* connections that were given back as unusable */
     _Atomic int done;
 } found;
 
-/* What the lines of the next server mean. */
+/* The database of the next server's lines. */
 static const char *database = "one database";
 
 /* A server's lines about mod_dbd. */
@@ -81,7 +82,12 @@ us_conftree us_conftree_read(apr_pool_t *p, const server_rec *s,
     return tree;
 }
 
-/* --- us_pg.c's part --- */
+/* --- in place of pg/pg.c --- */
+
+void us_pg_conn_made(const ap_dbd_t *record)
+{
+    (void)record;
+}
 
 void us_pg_conn_adopt(us_pg_conn *conn)
 {
@@ -114,7 +120,7 @@ static inline us_pg_conn *borrow(apr_pool_t *p, apr_interval_time_t wait,
                : NULL;
 }
 
-/* Borrow, work, give back; 0 when there was nothing to be had. */
+/* Borrows, works, gives back; 0: no connection was available. */
 static inline int work(apr_interval_time_t wait, int spoil)
 {
     const char *cause = NULL;
@@ -143,11 +149,11 @@ static inline void start(int max, int persist, apr_interval_time_t patience)
     memset(&found, 0, sizeof(found));
     dbd_double_reset(max, persist);
     apr_pool_create(&pchild, root);
-    pool = us_pg_pool_get(pchild, &server, patience);
+    pool = us_pg_pool_get(pchild, &server, patience, &history);
 }
 
-/* All that holds whatever happened; nobody has a connection any more but the
- * pool, which keeps so many. */
+/* Everything that holds in any case.  Only the pool has connections now, and
+ * keeps this many. */
 static inline void end_keeping(const char *name, int max, int kept)
 {
     dbd_counts counts = dbd_double_look();

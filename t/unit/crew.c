@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Far beyond what any of the programs takes, sanitizer included. */
+/* Far longer than any of the programs takes, even with a sanitizer. */
 #define TOO_LONG 240
 
 typedef struct member {
@@ -63,7 +63,7 @@ static void on_alarm(int number)
 /* The child that is being killed. */
 static volatile pid_t victim;
 
-/* Who waits at a barrier for a child that has died waits for ever. */
+/* A thread that waits at a barrier for a dead child would wait for ever. */
 static void on_child(int number, siginfo_t *info, void *context)
 {
     static const char died[] = "Bail out! a child has died\n";
@@ -94,7 +94,7 @@ void crew_start(const char *name)
 
 /* --- shaking --- */
 
-/* While a thread runs it is interrupted this often (nsec). */
+/* How often a running thread is interrupted (nsec). */
 #define SHAKE 1000000
 
 int crew_shaken;
@@ -108,7 +108,7 @@ static void on_shake(int number)
     errno = saved;
 }
 
-/* A timer that interrupts this thread. */
+/* Starts a timer that interrupts this thread. */
 static timer_t start_shaking(void)
 {
     struct sigaction action = {.sa_handler = on_shake, .sa_flags = SA_RESTART};

@@ -2,10 +2,10 @@
 
 /*
  * crew.h: child processes with threads, and memory that they share with the
- * parent.  The parent stays without threads, as httpd's does.
+ * parent.  The parent has no threads, as in httpd.
  *
- * Nothing here depends on time: all meet at barriers, or wait for what must
- * come.  A test that hangs is ended by crew_start's alarm.
+ * Nothing here depends on time: threads meet at barriers, or wait for what
+ * must happen.  crew_start's alarm ends a test that hangs.
  */
 #ifndef CREW_H
 #define CREW_H
@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-#define CREW_CHILDREN 8 /* at the most, at a time */
+#define CREW_CHILDREN 8 /* at most, at a time */
 #define CREW_THREADS 16 /* of a child */
 
 /* Zeroed memory that children inherit; never freed. */
@@ -22,39 +22,39 @@ void *crew_share(size_t size);
 /* A barrier in such memory. */
 void crew_barrier_init(pthread_barrier_t *barrier, int count);
 
-/* Ends the program with a message when it takes far too long. */
+/* Ends the program with a message if it takes far too long. */
 void crew_start(const char *name);
 
 /*
- * Forks a child that runs set_up, if there is one, and then run in each of
- * its threads; it ends when all of them have.
+ * Forks a child that runs set_up, if given, and then run in each of its
+ * threads; it ends when all threads have.
  *
- * child   handed to set_up and run: the test's number for it
- * thread  handed to run: from 0
+ * child   passed to set_up and run: the test's number for it
+ * thread  passed to run: from 0
  *
  * Returns its pid.
  */
 pid_t crew_fork(int child, int threads, void (*set_up)(int child),
                 void (*run)(int child, int thread));
 
-/* Waits for a child; 1 when it has ended by itself and well.  A sanitizer's
+/* Waits for a child; 1 if it has ended by itself and well.  A sanitizer's
  * finding in it is its exit status. */
 int crew_wait(pid_t pid);
 
 /* Kills a child with SIGKILL and waits for it. */
 void crew_kill(pid_t pid);
 
-/* Threads of this process: runs them all and waits for them. */
+/* Runs threads of this process and waits for them. */
 void crew_threads(int child, int threads, void (*run)(int child, int thread));
 
 /*
- * Set, threads are interrupted again and again, wherever they are, to let
- * others run.  Between two instructions that belong together somebody else
- * comes then, even on a machine with one processor that is busy.
+ * If set, threads are interrupted again and again, anywhere, to let others
+ * run.  So another thread comes between two related instructions, even on a
+ * busy machine with one processor.
  */
 extern int crew_shaken;
 
-/* Lets others run: between two looks at something that must come. */
+/* Lets others run, between two looks at something that must happen. */
 void crew_pause(void);
 
 #endif /* CREW_H */

@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-#define RECORDS 64 /* at the most */
+#define RECORDS 64 /* at most */
 
 struct apr_dbd_driver_t {
     const char *name;
@@ -29,7 +29,7 @@ static ap_dbd_t *lent[RECORDS];
 static int made; /* connections that exist */
 static _Atomic int inside;
 
-/* mod_dbd's hook, run as mod_dbd runs it.  A hook's entry begins with its
+/* Runs mod_dbd's hook like mod_dbd.  A hook's entry begins with its
  * function. */
 static void run_post_connect(apr_pool_t *pool, ap_dbd_t *record)
 {
@@ -58,7 +58,7 @@ void *apr_dbd_native_handle(const apr_dbd_driver_t *of, apr_dbd_t *handle)
     return handle;
 }
 
-/* --- the books; with the mutex held --- */
+/* --- bookkeeping; with the mutex held --- */
 
 static void note_lent(ap_dbd_t *record)
 {
@@ -93,7 +93,7 @@ static int note_back(const ap_dbd_t *record)
     return 0;
 }
 
-/* --- connecting; with the mutex held, but while it hangs --- */
+/* --- connecting; with the mutex held, except while it hangs --- */
 
 static int try_to_connect(void)
 {
@@ -128,7 +128,7 @@ static ap_dbd_t *make_record(apr_pool_t *parent)
     return record;
 }
 
-/* From the reslist: a connection that it has, or a new one. */
+/* A connection from the reslist, or a new one. */
 static ap_dbd_t *acquire(void)
 {
     ap_dbd_t *record;
@@ -137,7 +137,7 @@ static ap_dbd_t *acquire(void)
         record = idle[--idle_count];
         if (record->handle->broken) {
             if (!try_to_connect()) {
-                made--; /* mod_dbd drops it */
+                made--; /* mod_dbd closes it */
                 return NULL;
             }
             record->handle->broken = 0;
@@ -193,7 +193,7 @@ ap_dbd_t *ap_dbd_open(apr_pool_t *pool, server_rec *s)
 void ap_dbd_close(server_rec *s, ap_dbd_t *record)
 {
     (void)s;
-    if (!settings.persist) { /* mod_dbd keeps nothing of those */
+    if (!settings.persist) { /* mod_dbd keeps none of those */
         pthread_mutex_lock(&mutex);
         note_back(record);
         pthread_mutex_unlock(&mutex);

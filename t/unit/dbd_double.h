@@ -1,10 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * dbd_double.h: a stand-in for mod_dbd with its two functions that we call.
- * It lends as mod_dbd does, connects inside of that call as mod_dbd does, and
- * counts what mod_dbd would answer with a convoy, a wait without end, or an
- * abort.  Its PostgreSQL does what the test says.
+ * dbd_double.h: a stand-in for mod_dbd with the two functions that we call.
+ * Like mod_dbd, it lends connections and connects inside that call.  It counts
+ * what would make mod_dbd's threads queue, wait without end, or abort.  The
+ * test controls its PostgreSQL.
  */
 #ifndef DBD_DOUBLE_H
 #define DBD_DOUBLE_H
@@ -15,10 +15,10 @@
 
 #include <mod_dbd.h>
 
-/* What stands for a PGconn; apr_dbd's handle of it is the same. */
+/* Stands for a PGconn, and for apr_dbd's handle of it. */
 struct apr_dbd_t {
-    int holders; /* who has borrowed it: by the test, atomically */
-    int broken;  /* mod_dbd makes it anew before it lends it again */
+    int holders; /* how many threads have borrowed it: atomic */
+    int broken;  /* mod_dbd replaces it before it lends it again */
     long used;   /* by its holder, without a lock */
 };
 
@@ -26,7 +26,7 @@ struct apr_dbd_t {
 typedef enum dbd_connect {
     DBD_CONNECTS,
     DBD_REFUSED,
-    DBD_HANGS /* until the test says something else */
+    DBD_HANGS /* until the test sets something else */
 } dbd_connect;
 
 typedef struct dbd_counts {
@@ -42,21 +42,21 @@ typedef struct dbd_counts {
     int unguarded;  /* entered while SIGTERM could interrupt it */
 } dbd_counts;
 
-/* Once: its functions are there to be retrieved. */
+/* Call it once: makes the functions available for retrieval. */
 void dbd_double_register(void);
 
 /* A new mod_dbd without connections: DBDMax, DBDPersist; DBDKeep 0. */
 void dbd_double_reset(int max, int persist);
 
-/* DBDKeep and DBDExptime (seconds, 0: none), before the first connection is
- * made. */
+/* Sets DBDKeep and DBDExptime (seconds, 0: none), before the first connection
+ * is opened. */
 void dbd_double_keep(int keep, int exptime);
 
 void dbd_double_set(dbd_connect what);
 
 dbd_counts dbd_double_look(void);
 
-/* Return when so many connects have been refused, or when one hangs. */
+/* Returns when this many connects have been refused, or when one hangs. */
 void dbd_double_await_refused(int count);
 void dbd_double_await_hanging(void);
 

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+const char *stub_section;
+
 stub_server *stub_server_make(apr_pool_t *pool)
 {
     stub_server *made = apr_pcalloc(pool, sizeof(*made));
@@ -59,6 +61,7 @@ const char *stub_line(apr_pool_t *pool, stub_server *server, us_dir_conf *dir,
     parms.pool = pool;
     parms.temp_pool = pool;
     parms.server = &server->s;
+    parms.path = apr_pstrdup(pool, stub_section);
     parms.cmd = stub_directive(name);
     if (parms.cmd == NULL) {
         return "there is no such directive";

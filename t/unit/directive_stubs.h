@@ -1,14 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * directive_stubs.h: lines of a configuration, read as httpd reads them.
+ * directive_stubs.h: configuration lines, read as httpd reads them.
  */
 #ifndef DIRECTIVE_STUBS_H
 #define DIRECTIVE_STUBS_H
 
 #include "us_config.h"
 
-/* A server with a configuration of ours. */
+/* A server with our configuration. */
 typedef struct stub_server {
     server_rec s;
     void *configs[1];
@@ -16,14 +16,17 @@ typedef struct stub_server {
 
 stub_server *stub_server_make(apr_pool_t *pool);
 
-/* Of that name, in any case; NULL: there is none. */
+/* The directive of that name, in any case; NULL: none. */
 const command_rec *stub_directive(const char *name);
 
+/* The path of the section around the lines; NULL, the initial value: none. */
+extern const char *stub_section;
+
 /*
- * A line that stands in that server.
+ * Reads a line in that server.
  *
- * dir     where lines of sections go
- * second  NULL: there is one word only
+ * dir     receives lines of sections
+ * second  NULL: there is only one word
  *
  * Returns what is wrong with it, or NULL.
  */

@@ -18,7 +18,7 @@ const char *fixtures_directory(int argc, const char *const *argv)
     return directory != NULL ? directory : "t/fixtures/supabase";
 }
 
-static char *read_file(apr_pool_t *pool, const char *path, apr_size_t *len)
+char *fixtures_read(apr_pool_t *pool, const char *path, apr_size_t *len)
 {
     apr_file_t *file;
     apr_finfo_t info;
@@ -41,7 +41,7 @@ static char *read_file(apr_pool_t *pool, const char *path, apr_size_t *len)
     return content;
 }
 
-/* A string member, or a header whatever its case; NULL: there is none. */
+/* A string member, or a header in any case; NULL: none. */
 static const char *text_of(apr_pool_t *pool, json_object *object,
                            const char *name)
 {
@@ -70,7 +70,8 @@ static int load_one(apr_pool_t *pool, const char *directory,
     out->content_type = text_of(pool, headers, "Content-Type");
     out->error_code = text_of(pool, headers, "x-sb-error-code");
     out->retry_after = text_of(pool, headers, "Retry-After");
-    out->body = read_file(
+    out->user_id = text_of(pool, headers, "sb-auth-user-id");
+    out->body = fixtures_read(
         pool, apr_pstrcat(pool, directory, "/", out->file, NULL), &out->len);
     return out->body != NULL;
 }

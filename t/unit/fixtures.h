@@ -11,22 +11,26 @@
 
 typedef struct fixture {
     const char *file;
-    long status;              /* 0: the body of a request, no answer */
+    long status;              /* 0: the body of a request, not an answer */
     const char *content_type; /* and the headers; NULL: absent */
     const char *error_code;
     const char *retry_after;
+    const char *user_id;
     char *body;
     apr_size_t len;
 } fixture;
 
-/* Where they are: the first argument, $FIXTURES, or t/fixtures/supabase. */
+/* The directory: the first argument, $FIXTURES, or t/fixtures/supabase. */
 const char *fixtures_directory(int argc, const char *const *argv);
 
-/* All of them; NULL with a line on stderr when one cannot be read. */
+/* Loads all; returns NULL, with a line on stderr, if one cannot be read. */
 const fixture *fixtures_load(apr_pool_t *pool, const char *directory,
                              int *count);
 
-/* The one of that name, or NULL. */
+/* A file with a NUL behind it; NULL, with a line on stderr: unreadable. */
+char *fixtures_read(apr_pool_t *pool, const char *path, apr_size_t *len);
+
+/* The fixture of that name, or NULL. */
 const fixture *fixtures_find(const fixture *fixtures, int count,
                              const char *file);
 

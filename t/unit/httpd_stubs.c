@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Stand-ins for the few functions of httpd that the lower layers call.  Each
- * does what httpd's does as far as those layers can tell, and nothing more.
+ * Stand-ins for the few functions of httpd that the lower layers call.  For
+ * those layers, each behaves like httpd's, and does nothing more.
  */
 #include "httpd_stubs.h"
 #include "us_log.h"
@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A vector of configurations has one entry here: ours. */
+/* A vector of configurations has only our entry here. */
 module AP_MODULE_DECLARE_DATA usersync_module
     = {.version = MODULE_MAGIC_NUMBER_MAJOR, .module_index = 0};
 
@@ -60,8 +60,8 @@ AP_DECLARE(int) ap_exists_config_define(const char *name)
 
 char *stub_exec_line;
 
-/* The first line that a program writes, its line end cut; its exit status
- * does not count. */
+/* The first line of a program's output, without its line end; its exit status
+ * is ignored. */
 AP_DECLARE(char *)
 ap_get_exec_line(apr_pool_t *p, const char *cmd, const char *const *argv)
 {
@@ -151,7 +151,7 @@ char stub_log_line[512];
 int stub_log_level = -1;
 void (*stub_log_hook)(int level, const char *line);
 
-/* Threads may log; a test reads the line when they have ended. */
+/* Threads may log; a test reads the line after they have ended. */
 static void keep_line(int level, const char *format, va_list args)
 {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -197,7 +197,13 @@ ap_log_rerror_(const char *file, int line, int module_index, int level,
     va_end(args);
 }
 
-/* Every directive that the tests set stands where it may. */
+/* Every directive of the tests is allowed where it is. */
+const char *ap_set_flag_slot(cmd_parms *cmd, void *conf, int on)
+{
+    *(int *)(void *)((char *)conf + (apr_size_t)cmd->info) = on != 0;
+    return NULL;
+}
+
 const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
 {
     (void)cmd;

@@ -72,7 +72,7 @@ const json_case json_accepted[] = {
 };
 
 const json_case json_refused[] = {
-    /* no object */
+    /* not an object */
     T(""),
     T(" \n"),
     T("\0"),
@@ -94,7 +94,7 @@ const json_case json_refused[] = {
     T("{}\0"),
     T("\0{}"),
     T("{\"a\":1}\0{\"a\":2}"),
-    /* badly built */
+    /* wrong syntax */
     T("{"),
     T("}"),
     T("{]"),
@@ -270,7 +270,7 @@ const json_case json_refused[] = {
     S("\xF4\x90\x80\x80"),
     S("\xF5\x80\x80\x80"),
     S("\xF7\xBF\xBF\xBF"),
-    /* the last bytes of a sequence: one below and one above what they may be */
+    /* the last bytes of a sequence: just below and above the allowed values */
     S("\xC2\x7F"),
     S("\xC2\xC0"),
     S("\xE1\x7F\x80"),

@@ -2,14 +2,14 @@
 
 /*
  * json_cases.h: texts that are a JSON object by RFC 8259, and texts that are
- * not, each for one reason.  Many of the latter are taken by json-c.
+ * not, each for one reason.  json-c accepts many of the latter.
  */
 #ifndef JSON_CASES_H
 #define JSON_CASES_H
 
 #include <stddef.h>
 
-/* May hold NUL bytes. */
+/* May contain NUL bytes. */
 typedef struct json_case {
     const char *text; /* NULL at the end */
     size_t len;

@@ -1,26 +1,24 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * json_spy.h: looks over json-c's shoulder.  Whatever json-c is about to free
- * is searched for a secret: after the wiping none of it may be left.
+ * json_spy.h: looks over json-c's shoulder, which frees what it was given
+ * without wiping it.  It must be given no text to read, no secret to write,
+ * and what it was given to write must be freed.
  */
 #ifndef JSON_SPY_H
 #define JSON_SPY_H
 
-/*
- * Look for this text from now on and start counting at zero.  Only the
- * releases that the tested code asks for are seen, not json-c's own.
- */
+/* Look for this text from now on and start counting at zero. */
 void spy_on(const char *secret);
 
-/* How often the secret was found in memory that was being freed. */
+/* How often json-c was asked to read. */
+int spy_readings(void);
+
+/* How often it was given the secret to write. */
 int spy_leaks(void);
 
-/* How often memory was freed at all: a spy who saw nothing proves nothing. */
+/* How often the tested code had a value freed: a spy who never saw anything
+ * proves nothing. */
 int spy_releases(void);
-
-/* How often a parse made its collecting buffer grow, leaving a copy of what
- * was in it in freed memory. */
-int spy_growths(void);
 
 #endif /* JSON_SPY_H */

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Stand-ins for what the layers that children and threads share ask of the
- * MPM and of the core.
+ * Stand-ins for what the layers that children and threads share need from the
+ * MPM and the core.
  */
 #include "mpm_stubs.h"
 

@@ -18,6 +18,7 @@ struct ap_socache_hints stub_socache_hints;
 int stub_socache_alive;
 apr_status_t stub_socache_rv = APR_SUCCESS;
 apr_global_mutex_t *stub_global_mutex;
+const char *stub_global_mutex_file;
 
 struct ap_socache_instance_t {
     int unused;
@@ -111,7 +112,7 @@ static apr_status_t retrieve(ap_socache_instance_t *instance, server_rec *s,
     if (entry->value_len > *datalen) {
         return APR_ENOSPC;
     }
-    /* nobody may look at it where there is none to be had */
+    /* a caller must not read it if nothing was found */
     memcpy(data, entry->value, entry->value_len);
     *datalen = entry->value_len;
     return entry->expiry <= apr_time_now() ? APR_NOTFOUND : stub_socache_rv;
@@ -168,8 +169,10 @@ ap_global_mutex_create(apr_global_mutex_t **mutex, const char **name,
                        server_rec *server, apr_pool_t *pool,
                        apr_int32_t options)
 {
-    apr_status_t rv
-        = apr_global_mutex_create(mutex, NULL, APR_LOCK_DEFAULT, pool);
+    apr_status_t rv = apr_global_mutex_create(
+        mutex, stub_global_mutex_file,
+        stub_global_mutex_file != NULL ? APR_LOCK_FLOCK : APR_LOCK_DEFAULT,
+        pool);
 
     (void)name;
     (void)type;

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * tap.h: the few words that a unit test says.  Prints TAP; one program is one
- * test file, so the counters live here.
+ * tap.h: the functions of unit tests.  Prints TAP; one program is one test
+ * file, so the counters live here.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -15,7 +15,7 @@ static int tap_count;
 static int tap_failed;
 static int tap_planned;
 
-/* The name is printf-like, so that table-driven cases can tell themselves. */
+/* The name is a printf format: table-driven cases can name themselves. */
 static inline int tap_report(int good, const char *name, va_list args)
 {
     tap_count++;
@@ -45,7 +45,7 @@ static inline const char *shown(const char *text)
     return text != NULL ? text : "NULL";
 }
 
-/* Two strings; NULL equals NULL only. */
+/* Compares two strings; NULL only equals NULL. */
 __attribute__((format(printf, 3, 4))) static inline int is_str(
     const char *got, const char *want, const char *name, ...)
 {
@@ -77,14 +77,14 @@ __attribute__((format(printf, 3, 4))) static inline int is_int(
     return got == want;
 }
 
-/* The plan up front: a table that lost its cases must not go unseen. */
+/* Prints the plan first: so missing cases of a table are noticed. */
 static inline void plan(int count)
 {
     tap_planned = count;
     (void)printf("1..%d\n", count);
 }
 
-/* The plan at the end unless there was one; the exit status of main. */
+/* Prints the plan at the end unless there was one; gives main's status. */
 static inline int done(void)
 {
     if (tap_planned == 0) {

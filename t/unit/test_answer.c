@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_answer.c: each recorded answer of Supabase, each way in which none
- * comes, and answers as a hostile or broken upstream would make them.
+ * supabase/answer.c: each recorded answer of Supabase, each way to get no
+ * answer, and answers as a hostile or broken upstream would make them.
  *
  *   test_answer [DIRECTORY OF FIXTURES]
  */
@@ -10,7 +10,7 @@
 #include "fixtures.h"
 #include "json_spy.h"
 #include "tap.h"
-#include "us_answer.h"
+#include "supabase/answer.h"
 
 #include <apr_escape.h>
 #include <apr_general.h>
@@ -18,7 +18,7 @@
 
 static apr_pool_t *pool;
 
-/* id, e-mail, phone and three pieces of metadata. */
+/* id, e-mail, phone and three members of the metadata. */
 static apr_array_header_t *make_columns(void)
 {
     static const us_column columns[]
@@ -39,16 +39,25 @@ static apr_array_header_t *make_columns(void)
 
 enum { ID, EMAIL, PHONE, FULL_NAME, PROVIDER, PROVIDERS };
 
+#define U1 "7f1a2c9e-3b54-4d0e-9c61-52a8d0b4e117"
+#define U2 "e4b1d7a6-2c08-4f93-b5de-90a7c3f16b22"
+
 static apr_array_header_t *columns;
 static us_call call;
 static us_identity identity;
 
+/* The address that was sent, unless a test sets another. */
+#define ADA "ada@example.com"
+static const char *sent = ADA;
+
 static us_outcome judge(us_operation operation, const us_http_answer *answer)
 {
+    us_question question = {operation, sent, columns};
+
     memset(&call, 0, sizeof(call));
     call.pool = pool;
     memset(&identity, 0x55, sizeof(identity));
-    return us_answer_judge(&call, operation, answer, columns, &identity);
+    return us_answer_judge(&call, &question, answer, &identity);
 }
 
 /* An answer with these bytes as its body, in memory of its own. */
@@ -65,7 +74,7 @@ static us_http_answer answer_of(long status, const char *body, apr_size_t len)
     return answer;
 }
 
-/* The short way: outcome of a body that was answered to a sign-up. */
+/* The outcome of this body as the answer to a sign-up or login. */
 static us_outcome judge_text(us_operation operation, long status,
                              const char *body)
 {
@@ -79,27 +88,35 @@ static us_outcome judge_text(us_operation operation, long status,
 static void check_case(const answer_case *want, const fixture *given,
                        us_operation operation)
 {
-    us_outcome expected = operation == US_SIGNUP ? want->signup : want->login;
+    us_outcome expected = operation == US_SIGN_UP ? want->signup : want->login;
     int has_user = expected == US_OK || expected == US_PENDING;
     us_http_answer answer = answer_of(given->status != 0 ? given->status : 200,
                                       given->body, given->len);
-    const char *op = operation == US_SIGNUP ? "sign-up" : "login";
+    const char *op = operation == US_SIGN_UP ? "sign-up" : "login";
 
     answer.content_type = given->content_type;
-    if (answer.status / 100 != 2) { /* as us_http.h says */
+    if (answer.status / 100 != 2) { /* as us_http.h describes */
         answer.wanted[US_ANSWER_ERROR_CODE] = given->error_code;
         answer.wanted[US_ANSWER_RETRY_AFTER] = given->retry_after;
+        answer.wanted[US_ANSWER_USER_ID] = given->user_id;
     }
     is_int(judge(operation, &answer), expected, "%s to a %s", want->file, op);
     is_str(identity.id, has_user ? want->id : NULL, "the user");
     is_int(identity.proven, has_user ? want->proven : 0, "proven");
-    ok(expected == US_OK ? identity.session == answer.body
-                               && identity.session_len == given->len
-                         : identity.session == NULL,
+    ok(expected == US_OK ? identity.session.text == answer.body
+                               && identity.session.len == given->len
+                         : identity.session.text == NULL,
        "the session is the body as it came, or none");
     is_str(call.code, has_user ? NULL : want->code, "Supabase's code");
     is_int(call.retry_after, want->retry_after, "seconds to wait");
-    is_str(call.message, want->message, "the text that may be shown");
+    is_str(call.message,
+           operation == US_SIGN_UP && want->signup_message != NULL
+               ? want->signup_message
+               : want->message,
+           "the text that may be shown");
+    is_int(call.foreign,
+           want->foreign || (operation == US_SIGN_UP && want->foreign_signup),
+           "another user's");
     is_str(call.reasons, want->reasons, "reasons");
     ok(has_user ? call.cause == NULL
                 : call.cause != NULL && strstr(call.cause, "ada@") == NULL
@@ -123,13 +140,13 @@ static void test_fixtures(const char *directory)
             ok(0, "%s is not listed", want->file);
             continue;
         }
-        check_case(want, given, US_SIGNUP);
-        check_case(want, given, US_LOGIN);
+        check_case(want, given, US_SIGN_UP);
+        check_case(want, given, US_LOG_IN);
     }
     is_int(cases, count, "each fixture has its case");
 }
 
-/* What the recorded users' columns get. */
+/* The values that the recorded users give the columns. */
 static void test_fixture_values(const char *directory)
 {
     int count = 0;
@@ -141,7 +158,7 @@ static void test_fixture_values(const char *directory)
     }
     given = fixtures_find(fixtures, count,
                           "token_password_session_escapes.json");
-    judge_text(US_LOGIN, 200, given->body);
+    judge_text(US_LOG_IN, 200, given->body);
     is_str(identity.values[ID].text, "7f1a2c9e-3b54-4d0e-9c61-52a8d0b4e117",
            "id");
     is_str(identity.values[EMAIL].text, "ada@example.com", "e-mail");
@@ -157,12 +174,10 @@ static void test_fixture_values(const char *directory)
     is_str(identity.values[PROVIDERS].text, "[\"email\"]",
            "an array's text is its JSON");
     is_str(identity.values[PROVIDERS].json, "[\"email\"]", "as its JSON is");
-    given = fixtures_find(fixtures, count, "user_get_phone_only.json");
-    judge_text(US_SIGNUP, 200, given->body);
-    is_str(identity.values[EMAIL].text, NULL, "an empty e-mail is NULL");
-    is_str(identity.values[EMAIL].json, NULL, "as JSON too");
-    is_str(identity.values[PHONE].text, "15551234567", "a phone");
-    is_str(identity.values[FULL_NAME].text, NULL, "no such metadata: NULL");
+    given = fixtures_find(fixtures, count, "user_get_mfa.json");
+    judge_text(US_SIGN_UP, 200, given->body);
+    is_str(identity.values[PHONE].text, NULL, "an empty phone as JSON: NULL");
+    is_str(identity.values[PHONE].json, NULL, "as JSON too");
 }
 
 /* --- transport --- */
@@ -173,15 +188,18 @@ static void test_transport(void)
         us_http_result result;
         us_outcome signup;
         us_outcome login;
+        us_health health;
+        const char *why;
         const char *name;
     } results[] = {
         {US_HTTP_UNREACHABLE, US_UPSTREAM_UNAVAILABLE, US_UPSTREAM_UNAVAILABLE,
-         "nothing sent"},
+         US_HEALTH_BAD, "it rained", "nothing sent"},
         {US_HTTP_TIMEOUT, US_UNKNOWN_TIMEOUT, US_UPSTREAM_TIMEOUT,
-         "a time-out"},
+         US_HEALTH_BAD, "it rained", "a time-out"},
         {US_HTTP_BROKEN, US_UNKNOWN_BROKEN, US_UPSTREAM_BAD_ANSWER,
-         "a broken answer"},
+         US_HEALTH_BAD, "it rained", "a broken answer"},
         {US_HTTP_TOO_BIG, US_UNKNOWN_BROKEN, US_UPSTREAM_BAD_ANSWER,
+         US_HEALTH_UNKNOWN, "the user's metadata is too large",
          "an answer too big"},
     };
     apr_size_t i;
@@ -192,27 +210,33 @@ static void test_transport(void)
         memset(&answer, 0, sizeof(answer));
         answer.result = results[i].result;
         answer.problem = "it rained";
-        is_int(judge(US_SIGNUP, &answer), results[i].signup, "sign-up: %s",
+        answer.wanted[US_ANSWER_USER_ID] = U1;
+        is_int(judge(US_SIGN_UP, &answer), results[i].signup, "sign-up: %s",
                results[i].name);
-        ok(call.cause != NULL && strstr(call.cause, "it rained") != NULL,
+        ok(call.cause != NULL && strstr(call.cause, results[i].why) != NULL,
            "the log says why: %s", shown(call.cause));
-        ok(identity.id == NULL && !identity.proven && identity.session == NULL,
+        is_int(call.health, results[i].health, "Supabase's health");
+        ok(identity.id == NULL && !identity.proven
+               && identity.session.text == NULL,
            "and there is no user");
         ok((strstr(call.cause, "UserSyncRegisterTimeout") != NULL)
                == (results[i].result == US_HTTP_TIMEOUT),
            "and which directive ended the wait, if one did");
-        is_int(judge(US_LOGIN, &answer), results[i].login, "login: %s",
+        is_int(judge(US_LOG_IN, &answer), results[i].login, "login: %s",
                results[i].name);
         ok((strstr(call.cause, "UserSyncTimeout") != NULL)
                == (results[i].result == US_HTTP_TIMEOUT),
            "and its directive");
+        is_str(call.about,
+               results[i].result == US_HTTP_TOO_BIG ? "user " U1 : NULL,
+               "which user it is about, if known");
     }
 }
 
-/* --- who is proven --- */
+/* --- which users are proven --- */
 
-#define U1 "7f1a2c9e-3b54-4d0e-9c61-52a8d0b4e117"
-#define U2 "e4b1d7a6-2c08-4f93-b5de-90a7c3f16b22"
+/* The end of an id, and the address. */
+#define MAIL "\",\"email\":\"" ADA "\""
 
 /* 2xx bodies; id NULL: a bad answer. */
 static const struct {
@@ -222,86 +246,90 @@ static const struct {
     const char *body;
 } bodies[] = {
     /* sessions */
-    {US_LOGIN, 1, U1, "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_SIGNUP, 1, U1,
-     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 1, U1,
-     " {\"user\":{\"id\":\"" U1 "\"},\"access_token\":\"t\"} "},
-    {US_LOGIN, 1, U1,
-     "{\"access_token\":\"t\",\"id\":\"" U2 "\",\"user\":{\"id\":\"" U1
-     "\"}}"},
-    {US_LOGIN, 1, U1,
-     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U2
-     "\"},\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 1, U1,
+    {US_LOG_IN, 1, U1,
+     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_SIGN_UP, 1, U1,
+     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 1, U1,
+     " {\"user\":{\"id\":\"" U1 MAIL "},\"access_token\":\"t\"} "},
+    {US_LOG_IN, 1, U1,
+     "{\"access_token\":\"t\",\"id\":\"" U2 MAIL ",\"user\":{\"id\":\"" U1 MAIL
+     "}}"},
+    {US_LOG_IN, 1, U1,
+     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U2 MAIL
+     "},\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 1, U1,
      "{\"access_token\":\"t\",\"user\":{\"id\":"
-     "\"7F1A2C9E-3B54-4D0E-9C61-52A8D0B4E117\"}}"},
-    {US_LOGIN, 0, NULL,
-     "{\"access_token\":\"\",\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL,
-     "{\"access_token\":null,\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":1,\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":{},\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL, "{\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\"}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":null}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":\"" U1 "\"}"},
-    {US_LOGIN, 0, NULL,
-     "{\"access_token\":\"t\",\"user\":[{\"id\":\"" U1 "\"}]}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":{}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":null}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":7}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":\"\"}}"},
-    {US_LOGIN, 0, NULL,
+     "\"7F1A2C9E-3B54-4D0E-9C61-52A8D0B4E117" MAIL "}}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"access_token\":\"\",\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"access_token\":null,\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"access_token\":1,\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"access_token\":{},\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 0, NULL, "{\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\"}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":null}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":\"" U1 "\"}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"access_token\":\"t\",\"user\":[{\"id\":\"" U1 MAIL "}]}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":{}}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":null}}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":7}}"},
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"user\":{\"id\":\"\"}}"},
+    {US_LOG_IN, 0, NULL,
      "{\"access_token\":\"t\",\"user\":{\"id\":\"x'; DROP\"}}"},
-    {US_LOGIN, 0, NULL,
+    {US_LOG_IN, 0, NULL,
      "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "0\"}}"},
-    {US_LOGIN, 0, NULL, "{\"access_token\":\"t\",\"id\":\"" U1 "\"}"},
-    {US_LOGIN, 0, NULL,
+    {US_LOG_IN, 0, NULL, "{\"access_token\":\"t\",\"id\":\"" U1 "\"}"},
+    {US_LOG_IN, 0, NULL,
      "{\"Access_Token\":\"t\",\"User\":{\"ID\":\"" U1 "\"}}"},
-    {US_LOGIN, 0, NULL,
-     "[{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\"}}]"},
-    /* bare users: proven by an identity of their own only */
-    {US_SIGNUP, 1, U1,
-     "{\"id\":\"" U1 "\",\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
-    {US_SIGNUP, 1, U1,
-     "{\"id\":\"" U1 "\",\"identities\":[{\"user_id\":\"" U2
+    {US_LOG_IN, 0, NULL,
+     "[{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 MAIL "}}]"},
+    /* users without a session: proven only by an identity of their own */
+    {US_SIGN_UP, 1, U1,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
+    {US_SIGN_UP, 1, U1,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[{\"user_id\":\"" U2
      "\"},{\"user_id\":\"" U1 "\"}]}"},
-    {US_SIGNUP, 0, U1, "{\"id\":\"" U1 "\",\"identities\":[]}"},
-    {US_SIGNUP, 0, U1, "{\"id\":\"" U1 "\",\"role\":\"x\",\"identities\":[]}"},
-    {US_SIGNUP, 0, U1,
-     "{\"id\":\"" U1 "\",\"identities\":[{\"user_id\":\"" U2 "\"}]}"},
-    {US_SIGNUP, 0, U1,
-     "{\"id\":\"" U1 "\",\"identities\":[{\"id\":\"" U1 "\"}]}"},
-    {US_SIGNUP, 0, U1,
-     "{\"id\":\"" U1 "\",\"identities\":[\"" U1 "\",null,7,[]]}"},
-    {US_SIGNUP, 0, NULL, "{\"id\":\"" U1 "\",\"identities\":null}"},
-    {US_SIGNUP, 0, NULL,
-     "{\"id\":\"" U1 "\",\"identities\":{\"user_id\":\"" U1 "\"}}"},
-    {US_SIGNUP, 0, NULL, "{\"id\":\"" U1 "\"}"},
-    {US_SIGNUP, 0, NULL,
+    {US_SIGN_UP, 0, U1, "{\"id\":\"" U1 MAIL ",\"identities\":[]}"},
+    {US_SIGN_UP, 0, U1,
+     "{\"id\":\"" U1 MAIL ",\"role\":\"x\",\"identities\":[]}"},
+    {US_SIGN_UP, 0, U1,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[{\"user_id\":\"" U2 "\"}]}"},
+    {US_SIGN_UP, 0, U1,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[{\"id\":\"" U1 MAIL "}]}"},
+    {US_SIGN_UP, 0, U1,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[\"" U1 "\",null,7,[]]}"},
+    {US_SIGN_UP, 0, NULL, "{\"id\":\"" U1 MAIL ",\"identities\":null}"},
+    {US_SIGN_UP, 0, NULL,
+     "{\"id\":\"" U1 MAIL ",\"identities\":{\"user_id\":\"" U1 "\"}}"},
+    {US_SIGN_UP, 0, NULL, "{\"id\":\"" U1 MAIL "}"},
+    {US_SIGN_UP, 0, NULL,
      "{\"id\":\"x\",\"identities\":[{\"user_id\":\"x\"}]}"},
-    {US_SIGNUP, 0, NULL, "{\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
-    {US_SIGNUP, 0, NULL,
-     "{\"user\":{\"id\":\"" U1 "\",\"identities\":[{\"user_id\":\"" U1
+    {US_SIGN_UP, 0, NULL, "{\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
+    {US_SIGN_UP, 0, NULL,
+     "{\"user\":{\"id\":\"" U1 MAIL ",\"identities\":[{\"user_id\":\"" U1
      "\"}]}}"},
-    {US_LOGIN, 0, NULL,
-     "{\"id\":\"" U1 "\",\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
-    /* no answer at all */
-    {US_SIGNUP, 0, NULL, ""},
-    {US_SIGNUP, 0, NULL, "{}"},
-    {US_SIGNUP, 0, NULL, "null"},
-    {US_SIGNUP, 0, NULL, "\"" U1 "\""},
-    {US_SIGNUP, 0, NULL, "<html></html>"},
-    {US_SIGNUP, 0, NULL,
-     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\"}"},
-    {US_SIGNUP, 0, NULL,
-     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\"}}{}"},
-    {US_SIGNUP, 0, NULL,
-     "{\"access_token\":\"t\xFF\",\"user\":{\"id\":\"" U1 "\"}}"},
-    {US_SIGNUP, 0, NULL, "{\"code\":\"200\",\"msg\":\"x\"}"},
-    {US_SIGNUP, 0, NULL, "{\"code\":\"weak_password\",\"msg\":\"x\"}"},
-    {US_LOGIN, 0, NULL, "{\"code\":\"invalid_credentials\"}"},
+    {US_LOG_IN, 0, NULL,
+     "{\"id\":\"" U1 MAIL ",\"identities\":[{\"user_id\":\"" U1 "\"}]}"},
+    /* no usable answer */
+    {US_SIGN_UP, 0, NULL, ""},
+    {US_SIGN_UP, 0, NULL, "{}"},
+    {US_SIGN_UP, 0, NULL, "null"},
+    {US_SIGN_UP, 0, NULL, "\"" U1 "\""},
+    {US_SIGN_UP, 0, NULL, "<html></html>"},
+    {US_SIGN_UP, 0, NULL,
+     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 MAIL "}"},
+    {US_SIGN_UP, 0, NULL,
+     "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 MAIL "}}{}"},
+    {US_SIGN_UP, 0, NULL,
+     "{\"access_token\":\"t\xFF\",\"user\":{\"id\":\"" U1 MAIL "}}"},
+    {US_SIGN_UP, 0, NULL, "{\"code\":\"200\",\"msg\":\"x\"}"},
+    {US_SIGN_UP, 0, NULL, "{\"code\":\"weak_password\",\"msg\":\"x\"}"},
+    {US_LOG_IN, 0, NULL, "{\"code\":\"invalid_credentials\"}"},
 };
 
 static void test_bodies(void)
@@ -313,7 +341,7 @@ static void test_bodies(void)
         int session = strstr(bodies[i].body, "access_token") != NULL;
         us_outcome want = bodies[i].id != NULL
                               ? (session ? US_OK : US_PENDING)
-                              : (bodies[i].operation == US_SIGNUP
+                              : (bodies[i].operation == US_SIGN_UP
                                      ? US_UNKNOWN_BROKEN
                                      : US_UPSTREAM_BAD_ANSWER);
 
@@ -326,20 +354,21 @@ static void test_bodies(void)
     }
 }
 
-/* Half-taken users must not show through in a bad answer. */
+/* A bad answer must not leave a partly read user. */
 static void test_nothing_left(void)
 {
-    judge_text(US_LOGIN, 200,
+    judge_text(US_LOG_IN, 200,
                "{\"id\":\"" U1 "\",\"email\":\"a@b\",\"identities\":[]}");
     ok(identity.id == NULL && identity.values[EMAIL].text == NULL,
-       "no user is left behind by a bad answer");
+       "a bad answer leaves no user");
 }
 
 /* --- values --- */
 
 static void test_values(void)
 {
-    judge_text(US_LOGIN, 200,
+    sent = "a@b";
+    judge_text(US_LOG_IN, 200,
                "{\"access_token\":\"t\",\"email\":\"no@no\",\"user\":{"
                "\"id\":\"7F1A2C9E-3B54-4D0E-9C61-52A8D0B4E117\",\"email\":"
                "\"A@B\",\"phone\":null,"
@@ -354,29 +383,30 @@ static void test_values(void)
     is_str(identity.values[PROVIDER].text, "1.50", "a number's digits");
     is_str(identity.values[PROVIDERS].text, NULL, "null in metadata: NULL");
     is_str(identity.values[PROVIDERS].json, NULL, "as JSON too");
-    judge_text(US_LOGIN, 200,
+    judge_text(US_LOG_IN, 200,
                "{\"access_token\":\"t\",\"user\":{\"id\":\"" U1 "\","
-               "\"email\":7,\"user_metadata\":[],\"app_metadata\":"
+               "\"email\":\"a@b\",\"user_metadata\":[],\"app_metadata\":"
                "{\"provider\":{\"a\": 1},\"providers\":true}}}");
     is_str(identity.values[FULL_NAME].text, NULL,
            "metadata that is no object has no members");
     is_str(identity.values[PROVIDER].text, "{\"a\": 1}",
            "an object's text is its JSON");
     is_str(identity.values[PROVIDERS].text, "true", "a word");
+    sent = ADA;
 }
 
 static void test_no_copies(void)
 {
     spy_on("token-123");
-    judge_text(US_LOGIN, 200,
+    judge_text(US_LOG_IN, 200,
                "{\"access_token\":\"token-123\",\"refresh_token\":"
-               "\"token-123\",\"user\":{\"id\":\"" U1 "\"}}");
-    is_int(spy_releases(), 0, "no parser has seen the tokens");
+               "\"token-123\",\"user\":{\"id\":\"" U1 MAIL "}}");
+    is_int(spy_readings() + spy_leaks(), 0, "json-c has not seen the tokens");
 }
 
 /* --- errors --- */
 
-/* Answers of other status; NULL members: absent. */
+/* Answers of other statuses; NULL members: absent. */
 static const struct {
     long status;
     const char *type;
@@ -385,7 +415,7 @@ static const struct {
     us_outcome login;
     const char *code;
 } errors[] = {
-    /* where the code stands, and in which order it is looked for */
+    /* where the code is, and the order of the places */
     {400, "application/json", "{\"code\":\"a\",\"error_code\":\"b\"}", "c",
      US_REFUSED, "a"},
     {400, "application/json", "{\"code\":400,\"error_code\":\"b\"}", "c",
@@ -396,7 +426,7 @@ static const struct {
     {400, "application/json", "{\"code\":\"\",\"error_code\":null}", "c",
      US_REFUSED, "c"},
     {400, "text/plain", "what?", "user_banned", US_NOT_ALLOWED, "user_banned"},
-    /* a code that no code can be is none */
+    /* text that cannot be a code is no code */
     {400, "application/json", "{\"code\":\"a b\"}", NULL,
      US_UPSTREAM_BAD_ANSWER, NULL},
     {400, "application/json", "{\"code\":\"a\\r\\nSet-Cookie: x\"}", NULL,
@@ -427,7 +457,7 @@ static const struct {
      US_UPSTREAM_BAD_ANSWER, NULL},
     {400, "application/json", "{\"code\":\"22P020\"}", NULL,
      US_UPSTREAM_BAD_ANSWER, NULL},
-    /* a gateway's words are no code where it may speak for itself */
+    /* a gateway's words are no code with the statuses it uses itself */
     {401, "application/json", "{\"code\":\"unauthorized\"}", NULL,
      US_KEY_REFUSED, NULL},
     {401, "application/json", "{\"error\":\"Unauthorized\"}", NULL,
@@ -470,7 +500,7 @@ static const struct {
      US_UPSTREAM_BAD_ANSWER, "new_code"},
     {302, "application/json", "{\"code\":\"new_code\"}", NULL,
      US_UPSTREAM_BAD_ANSWER, "new_code"},
-    /* no code: a gateway speaks */
+    /* no code: from a gateway */
     {401, "application/json", "{\"message\":\"x\"}", NULL, US_KEY_REFUSED,
      NULL},
     {401, "text/html", "<html>", NULL, US_KEY_REFUSED, NULL},
@@ -479,8 +509,8 @@ static const struct {
      NULL},
     {403, "text/plain", "Forbidden", NULL, US_KEY_REFUSED, NULL},
     {403, NULL, "", NULL, US_KEY_REFUSED, NULL},
-    {403, "text/html", "<html>", NULL, US_UPSTREAM_BAD_ANSWER, NULL},
-    {403, "Text/HTML; charset=UTF-8", "<html>", NULL, US_UPSTREAM_BAD_ANSWER,
+    {403, "text/html", "<html>", NULL, US_UPSTREAM_UNAVAILABLE, NULL},
+    {403, "Text/HTML; charset=UTF-8", "<html>", NULL, US_UPSTREAM_UNAVAILABLE,
      NULL},
     {429, "text/html", "<html>", NULL, US_RATE_LIMITED,
      "over_request_rate_limit"},
@@ -517,11 +547,12 @@ static void test_errors(void)
 
         answer.content_type = errors[i].type;
         answer.wanted[US_ANSWER_ERROR_CODE] = errors[i].header_code;
-        is_int(judge(US_LOGIN, &answer), errors[i].login, "login: %ld %.60s",
+        is_int(judge(US_LOG_IN, &answer), errors[i].login, "login: %ld %.60s",
                errors[i].status, apr_pescape_echo(pool, errors[i].body, 0));
         is_str(call.code, errors[i].code, "its code");
-        ok(identity.id == NULL && identity.session == NULL, "and no user");
-        is_int(judge(US_SIGNUP, &answer), signup, "sign-up: the same");
+        ok(identity.id == NULL && identity.session.text == NULL,
+           "and no user");
+        is_int(judge(US_SIGN_UP, &answer), signup, "sign-up: the same");
     }
 }
 

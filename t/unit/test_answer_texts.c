@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_answer.c: what of Supabase's texts goes on to a client or to the log:
+ * supabase/answer.c: which of Supabase's texts reach a client or the log:
  * messages, reasons and Retry-After.
  */
 #include "tap.h"
-#include "us_answer.h"
+#include "supabase/answer.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -17,7 +17,8 @@ static us_identity identity;
 static us_outcome judge(us_operation operation, long status,
                         const char *retry_after, const char *body)
 {
-    apr_array_header_t *columns = apr_array_make(pool, 1, sizeof(us_column));
+    us_question question = {operation, "ada@example.com",
+                            apr_array_make(pool, 1, sizeof(us_column))};
     us_http_answer answer;
 
     memset(&call, 0, sizeof(call));
@@ -29,7 +30,7 @@ static us_outcome judge(us_operation operation, long status,
     answer.body = apr_pstrdup(pool, body);
     answer.body_len = strlen(body);
     answer.wanted[US_ANSWER_RETRY_AFTER] = retry_after;
-    return us_answer_judge(&call, operation, &answer, columns, &identity);
+    return us_answer_judge(&call, &question, &answer, &identity);
 }
 
 /* --- messages --- */
@@ -43,15 +44,20 @@ static const struct {
     const char *body;
     const char *message;
 } messages[] = {
-    /* shown for two codes only */
+    /* shown if it is a hook's, or names the administrator's task */
     {"{\"code\":\"unknown\",\"message\":\"No.\"}", "No."},
     {"{\"code\":\"email_address_not_authorized\",\"message\":\"No.\"}", "No."},
     {"{\"code\":\"validation_failed\",\"message\":\"No.\"}", NULL},
-    {"{\"code\":\"invalid_credentials\",\"message\":\"No.\"}", NULL},
+    {"{\"code\":\"invalid_credentials\",\"message\":\"No.\"}", "No."},
+    {"{\"code\":\"invalid_credentials\",\"message\":\"Invalid login "
+     "credentials\"}",
+     NULL},
+    {"{\"error\":\"invalid_grant\",\"error_description\":\"No.\"}", "No."},
+    {"{\"error\":\"invalid_grant\"}", NULL},
     {"{\"code\":\"user_banned\",\"message\":\"No.\"}", NULL},
     {"{\"code\":\"unexpected_failure\",\"message\":\"No.\"}", NULL},
     {"{\"message\":\"No.\"}", NULL},
-    /* where it stands */
+    /* where it is */
     {"{\"error_code\":\"unknown\",\"msg\":\"No.\"}", "No."},
     {"{\"code\":\"unknown\",\"error_description\":\"No.\"}", "No."},
     {"{\"code\":\"unknown\",\"error\":\"No.\"}", "No."},
@@ -60,12 +66,12 @@ static const struct {
     {"{\"code\":\"unknown\"}", NULL},
     {"{\"code\":\"unknown\",\"message\":\"\"}", NULL},
     {"{\"code\":\"unknown\",\"message\":{\"a\":1}}", NULL},
-    /* one line, whatever was in it */
+    /* always one line */
     {"{\"code\":\"unknown\",\"message\":\"a\\r\\nb\\tc\\u0001d\\u007fe\"}",
      "a  b c d e"},
     {"{\"code\":\"unknown\",\"message\":\"\\u00e9 \\u2028 <b>\"}",
      E_ACUTE " \xE2\x80\xA8 <b>"},
-    /* at most 300 bytes, and no half character */
+    /* at most 300 bytes, without half a character */
     {"{\"code\":\"unknown\",\"message\":\"" LONGEST "\"}", LONGEST},
     {"{\"code\":\"unknown\",\"message\":\"" LONGEST "x\"}", LONGEST},
     {"{\"code\":\"unknown\",\"message\":\"x" LONGEST "\"}",
@@ -86,25 +92,25 @@ static void test_messages(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
-        judge(US_SIGNUP, 403, NULL, messages[i].body);
+        judge(US_SIGN_UP, 403, NULL, messages[i].body);
         is_str(call.message, messages[i].message, "%.70s", messages[i].body);
     }
 }
 
-/* A hook may refuse with any status, 2xx too. */
+/* A hook may refuse with any status, even 2xx. */
 static void test_hook_with_success(void)
 {
     static const char body[] = "{\"code\":\"unknown\",\"message\":\"No.\"}";
 
-    is_int(judge(US_SIGNUP, 200, NULL, body), US_REFUSED, "with 200");
+    is_int(judge(US_SIGN_UP, 200, NULL, body), US_REFUSED, "with 200");
     is_str(call.code, "unknown", "its code");
     is_str(call.message, "No.", "and its text");
-    is_int(judge(US_LOGIN, 202, NULL, body), US_REFUSED, "on login");
-    is_int(judge(US_SIGNUP, 200, NULL,
+    is_int(judge(US_LOG_IN, 202, NULL, body), US_REFUSED, "on login");
+    is_int(judge(US_SIGN_UP, 200, NULL,
                  "{\"code\":200,\"error_code\":\"unknown\",\"msg\":\"No.\"}"),
            US_REFUSED, "in the old format");
     is_str(call.message, "No.", "and its text");
-    is_int(judge(US_SIGNUP, 200, NULL,
+    is_int(judge(US_SIGN_UP, 200, NULL,
                  "{\"code\":\"hook_timeout\",\"message\":\"No.\"}"),
            US_UNKNOWN_BROKEN, "no other code makes a refusal of a 2xx");
     ok(call.code == NULL && call.message == NULL, "and nothing is shown");
@@ -136,7 +142,7 @@ static void test_reasons(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        judge(US_SIGNUP, 422, NULL, cases[i].body);
+        judge(US_SIGN_UP, 422, NULL, cases[i].body);
         is_str(call.reasons, cases[i].reasons, "%s", cases[i].body);
     }
 }
@@ -172,7 +178,7 @@ static const struct {
     {NULL, LIMITED "after\"}", 0},
     {NULL, LIMITED "42 seconds\"}", 0},
     {NULL, LIMITED "\"}", 0},
-    /* the edge knows better than the text */
+    /* the edge's header overrides the text */
     {"30", LIMITED "after 42 seconds.\"}", 30},
 };
 
@@ -181,7 +187,7 @@ static void test_waits(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
-        is_int(judge(US_LOGIN, 429, waits[i].header, waits[i].body),
+        is_int(judge(US_LOG_IN, 429, waits[i].header, waits[i].body),
                US_RATE_LIMITED, "429, %s, %s",
                waits[i].header != NULL ? waits[i].header : "no header",
                waits[i].body);
@@ -194,22 +200,22 @@ static void test_wait_until(void)
     char date[APR_RFC822_DATE_LEN];
 
     apr_rfc822_date(date, apr_time_now() + apr_time_from_sec(100));
-    judge(US_LOGIN, 429, date, "");
+    judge(US_LOG_IN, 429, date, "");
     ok(call.retry_after >= 90 && call.retry_after <= 101,
        "a date: the seconds until it (%d)", call.retry_after);
 }
 
-/* Only a rate limit makes anybody wait. */
+/* Only a rate limit asks clients to wait. */
 static void test_no_wait(void)
 {
-    judge(US_LOGIN, 400, "30", "{\"code\":\"invalid_credentials\"}");
+    judge(US_LOG_IN, 400, "30", "{\"code\":\"invalid_credentials\"}");
     is_int(call.retry_after, 0,
            "a Retry-After with another error is not ours");
 }
 
 /* --- causes, for the log --- */
 
-/* What the line must speak of, or must not. */
+/* What the line must contain, and what it must not. */
 static const struct {
     long status;
     const char *body;
@@ -240,7 +246,7 @@ static void test_causes(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
-        judge(US_LOGIN, causes[i].status, NULL, causes[i].body);
+        judge(US_LOG_IN, causes[i].status, NULL, causes[i].body);
         ok((strstr(shown(call.cause), causes[i].word) != NULL)
                == causes[i].there,
            "%s: %s", causes[i].there ? causes[i].word : "nothing else",

@@ -1,14 +1,15 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_limits.c: the circuit breaker under many threads of several children.
- * One probe at a time, one line for each change, whatever comes late.
+ * limits/breaker.c: the circuit breaker with many threads of several children,
+ * each of them a client with its own account.  There is one probe at a time
+ * and one line for each change, also if results come late.
  */
 #include "crew.h"
 #include "httpd_stubs.h"
 #include "tap.h"
+#include "us_breaker.h"
 #include "us_clock.h"
-#include "us_limits.h"
 #include "us_log.h"
 
 #include <apr_general.h>
@@ -20,7 +21,7 @@
 #define THREADS 8
 #define ALL 32 /* threads of all children */
 
-/* Of each thread, in test_one_probe. */
+/* Per thread, in test_one_probe. */
 #define PROBES 400
 
 #define FAILURES 5
@@ -30,22 +31,22 @@
 #define ONE_URL "https://one.example/auth/v1"
 #define OTHER_URL "https://other.example/auth/v1"
 
-/* What all threads do at once. */
+/* What all threads do at the same time. */
 typedef enum action {
     ASK,     /* us_breaker_permit */
-    ALL_BAD, /* us_breaker_report of a request that is no probe */
+    ALL_BAD, /* us_breaker_report of a request that is not a probe */
     ALL_GOOD,
     ALL_UNKNOWN,
-    PROBE_BAD, /* who holds a ticket reports */
+    PROBE_BAD, /* the holder of the ticket reports */
     PROBE_GOOD,
     PROBE_UNKNOWN,
-    OVERTAKE, /* who holds a ticket takes its time */
-    LATE_BAD, /* and reports when others have long had their turn */
+    OVERTAKE, /* the holder of the ticket takes too long */
+    LATE_BAD, /* ...  and reports long after others had their turn */
     LATE_UNKNOWN,
     END
 } action;
 
-/* What is counted, each of it in one action. */
+/* What is counted, in one action. */
 typedef struct counts {
     int permitted;
     int probes;
@@ -67,13 +68,14 @@ static struct shared {
     _Atomic int action;
     _Atomic int permitted;
     _Atomic int probes;
-    _Atomic int wrong;    /* what us_breaker_is_open or a time said */
-    _Atomic int probing;  /* at this moment */
-    line_counts lines[2]; /* of us_operation, for ONE_URL */
-    _Atomic int strange;  /* lines of another kind */
+    _Atomic int wrong;   /* wrong answers of us_breaker_is_open, wrong
+                           * times */
+    _Atomic int probing; /* at this moment */
+    line_counts lines[US_OPERATION_COUNT]; /* for ONE_URL */
+    _Atomic int strange;                   /* lines of another kind */
 } * shared;
 
-/* The clock of us_clock.h, the same for all children, in our hands. */
+/* The clock of us_clock.h, the same for all children; the test sets it. */
 int fake_clock(clockid_t id, struct timespec *ts) __asm__("clock_gettime");
 
 int fake_clock(clockid_t id, struct timespec *ts)
@@ -92,8 +94,8 @@ static struct fake_server {
     void *configs[1];
 } one, other;
 
-static conn_rec client;
-static request_rec request = {.connection = &client, .server = &one.s};
+static conn_rec connection;
+static request_rec request = {.connection = &connection, .server = &one.s};
 static us_log log_of_request = {.r = &request, .request_id = "id"};
 
 static void make_server(apr_pool_t *pool, struct fake_server *server,
@@ -115,7 +117,7 @@ static void make_breakers(apr_pool_t *pool)
     apr_pool_clear(pool);
     make_server(pool, &other, OTHER_URL, NULL);
     make_server(pool, &one, ONE_URL, &other.s);
-    if (us_limits_create(pool, &one.s) != APR_SUCCESS) {
+    if (us_breaker_create(pool, &one.s) != APR_SUCCESS) {
         ok(0, "shared memory");
     }
 }
@@ -125,24 +127,29 @@ static us_breaker *breaker_of(us_operation operation)
     return us_breaker_find(ONE_URL, operation);
 }
 
-/* Level and words of each change, as README and t/ know them. */
+/* By us_operation. */
+static const char *const names[US_OPERATION_COUNT]
+    = {"sign-ups ", "logins ", "refreshes ", "logouts "};
+
+/* Level and text of each change, as docs/operations.md and t/ have them. */
 static void count_line(int level, const char *text)
 {
-    const char *logins = "[id] US012: circuit to " ONE_URL " for logins ";
-    const char *sign_ups = "[id] US012: circuit to " ONE_URL " for sign-ups ";
-    us_operation operation
-        = strncmp(text, logins, strlen(logins)) == 0 ? US_LOGIN : US_SIGNUP;
-    const char *start = operation == US_LOGIN ? logins : sign_ups;
-    line_counts *lines = &shared->lines[operation];
+    static const char start[] = "[id] US012: circuit to " ONE_URL " for ";
+    line_counts *lines = NULL;
+    int i;
 
-    if ((level & APLOG_LEVELMASK) == APLOG_DEBUG) {
-        return; /* us_limits_child_init's */
+    for (i = 0; i < US_OPERATION_COUNT && lines == NULL; i++) {
+        if (strncmp(text, start, sizeof(start) - 1) == 0
+            && strncmp(text + sizeof(start) - 1, names[i], strlen(names[i]))
+                   == 0) {
+            text += sizeof(start) - 1 + strlen(names[i]);
+            lines = &shared->lines[i];
+        }
     }
-    if (strncmp(text, start, strlen(start)) != 0) {
+    if (lines == NULL) {
         shared->strange++;
         return;
     }
-    text += strlen(start);
     if (level == APLOG_ERR && strncmp(text, "opens:", 6) == 0) {
         lines->opens++;
     }
@@ -157,104 +164,117 @@ static void count_line(int level, const char *text)
     }
 }
 
-/* --- step by step: all threads do the same thing at once --- */
+/* --- step by step: all threads do the same at the same time --- */
 
-static void ask(us_breaker *breaker, apr_int64_t *ticket)
+/* A thread's client, and its last request. */
+typedef struct client {
+    us_attempt asks;
+    us_attempt ticket; /* if its probe is 0, there is none */
+    us_attempt late;
+} client;
+
+static client make_client(int child, int thread)
 {
-    apr_int64_t probe = -1;
+    apr_uint64_t number
+        = (apr_uint64_t)child * THREADS + (apr_uint64_t)thread + 1;
+    us_attempt attempt = {.client = number, .account = number};
+    client self = {attempt, attempt, attempt};
+
+    return self;
+}
+
+static void ask(us_breaker *breaker, client *self)
+{
+    us_attempt attempt = self->asks;
     int seconds = 0;
-    int said_open = us_breaker_is_open(breaker, &seconds);
+    int said_open = us_breaker_is_open(breaker, attempt.client, &seconds);
 
     seconds = 0;
-    if (!us_breaker_permit(breaker, LEASE, &seconds, &probe)) {
-        int most = (int)apr_time_sec(DURATION) + 1;
+    attempt.probe = -1;
+    if (!us_breaker_permit(breaker, &attempt, LEASE, &seconds)) {
+        int most = (int)apr_time_sec(2 * DURATION) + 1;
 
-        shared->wrong += seconds < 1 || seconds > most || probe != 0;
+        shared->wrong += seconds < 1 || seconds > most || attempt.probe != 0;
         return;
     }
-    /* the clock stands, so whoever is let in found it closed or due */
+    /* time stands still, so a request that is let in found it closed or due */
     shared->wrong += said_open;
     shared->permitted++;
-    if (probe != 0) {
+    if (attempt.probe != 0) {
         shared->probes++;
-        *ticket = probe;
+        self->ticket = attempt;
     }
 }
 
-static void report(us_breaker *breaker, us_health health, apr_int64_t probe)
+/* Reports for a request that is not a probe and was just made. */
+static void report(us_breaker *breaker, const client *self, us_health health)
 {
-    us_breaker_report(breaker, &log_of_request, health, probe);
+    us_attempt attempt = self->asks;
+
+    attempt.asked = shared->now;
+    us_breaker_report(breaker, &log_of_request, &attempt, health);
 }
 
-/* A ticket is handed in once. */
+/* Reports a ticket, once. */
 static void report_ticket(us_breaker *breaker, us_health health,
-                          apr_int64_t *ticket)
+                          us_attempt *ticket)
 {
-    if (*ticket != 0) {
-        report(breaker, health, *ticket);
-        *ticket = 0;
+    if (ticket->probe != 0) {
+        us_breaker_report(breaker, &log_of_request, ticket, health);
+        ticket->probe = 0;
     }
 }
 
-static void act(action what, apr_int64_t *ticket, apr_int64_t *late)
+static void act(action what, client *self)
 {
-    us_breaker *breaker = breaker_of(US_LOGIN);
+    us_breaker *breaker = breaker_of(US_LOG_IN);
 
     switch (what) {
     case ASK:
-        ask(breaker, ticket);
+        ask(breaker, self);
         break;
     case ALL_BAD:
-        report(breaker, US_HEALTH_BAD, 0);
+        report(breaker, self, US_HEALTH_BAD);
         break;
     case ALL_GOOD:
-        report(breaker, US_HEALTH_GOOD, 0);
+        report(breaker, self, US_HEALTH_GOOD);
         break;
     case ALL_UNKNOWN:
-        report(breaker, US_HEALTH_UNKNOWN, 0);
+        report(breaker, self, US_HEALTH_UNKNOWN);
         break;
     case PROBE_BAD:
-        report_ticket(breaker, US_HEALTH_BAD, ticket);
+        report_ticket(breaker, US_HEALTH_BAD, &self->ticket);
         break;
     case PROBE_GOOD:
-        report_ticket(breaker, US_HEALTH_GOOD, ticket);
+        report_ticket(breaker, US_HEALTH_GOOD, &self->ticket);
         break;
     case PROBE_UNKNOWN:
-        report_ticket(breaker, US_HEALTH_UNKNOWN, ticket);
+        report_ticket(breaker, US_HEALTH_UNKNOWN, &self->ticket);
         break;
     case OVERTAKE:
-        *late = *ticket;
-        *ticket = 0;
+        self->late = self->ticket;
+        self->ticket.probe = 0;
         break;
     case LATE_BAD:
-        report_ticket(breaker, US_HEALTH_BAD, late);
+        report_ticket(breaker, US_HEALTH_BAD, &self->late);
         break;
     case LATE_UNKNOWN:
-        report_ticket(breaker, US_HEALTH_UNKNOWN, late);
+        report_ticket(breaker, US_HEALTH_UNKNOWN, &self->late);
         break;
     case END:
         break;
     }
 }
 
-static void child_init(int child)
-{
-    (void)child;
-    us_limits_child_init(&one.s);
-}
-
 static void obey(int child, int thread)
 {
-    apr_int64_t ticket = 0;
-    apr_int64_t late = 0;
+    client self = make_client(child, thread);
     action what;
 
-    (void)child;
-    (void)thread;
     do {
         pthread_barrier_wait(&shared->barrier);
         what = (action)shared->action;
-        act(what, &ticket, &late);
+        act(what, &self);
         pthread_barrier_wait(&shared->barrier);
     } while (what != END);
 }
@@ -273,10 +293,10 @@ static void compare(const char *what, const char *name, int got, int wanted)
     }
 }
 
-/* All do it; afterwards that and nothing else must have happened. */
+/* All threads do it; afterwards exactly this must have happened. */
 static void step(action what, const char *name, counts wanted)
 {
-    line_counts *lines = &shared->lines[US_LOGIN];
+    line_counts *lines = &shared->lines[US_LOG_IN];
 
     shared->permitted = 0;
     shared->probes = 0;
@@ -303,7 +323,7 @@ static const counts all_in = {.permitted = ALL};
 static void opens_once(void)
 {
     step(ASK, "closed", all_in);
-    step(ALL_UNKNOWN, "an answer that says nothing", nothing);
+    step(ALL_UNKNOWN, "an unclear answer", nothing);
     step(ALL_BAD, "failures of all", opens);
     step(ASK, "open", nothing);
     step(ALL_BAD, "failures that come late", nothing);
@@ -317,7 +337,7 @@ static void opens_once(void)
     step(ALL_UNKNOWN, "answers that say nothing, a probe is out", nothing);
 }
 
-/* The probe of opens_once comes back, in one of the ways there are. */
+/* The probe of opens_once returns, in one of the possible ways. */
 static void probe_returns(action how)
 {
     if (how == PROBE_BAD) {
@@ -333,7 +353,7 @@ static void probe_returns(action how)
     step(ASK, "closed again", all_in);
 }
 
-/* It takes longer than its lease. */
+/* The probe takes longer than its lease. */
 static void probe_is_overtaken(action late)
 {
     step(OVERTAKE, "the probe takes its time", nothing);
@@ -347,7 +367,7 @@ static void probe_is_overtaken(action late)
     step(ASK, "closed again", all_in);
 }
 
-/* Anybody's success closes it, and what a probe finds later is no news. */
+/* Any success closes it, and what a probe finds later changes nothing. */
 static void others_succeed(void)
 {
     step(ALL_GOOD, "successes that come late", closes);
@@ -366,7 +386,7 @@ static void test_steps(apr_pool_t *pool)
     make_breakers(pool);
     crew_barrier_init(&shared->barrier, ALL + 1);
     for (i = 0; i < CHILDREN; i++) {
-        pids[i] = crew_fork(i, THREADS, child_init, obey);
+        pids[i] = crew_fork(i, THREADS, NULL, obey);
     }
     for (round_number = 1; round_number <= ROUNDS; round_number++) {
         shared->now += apr_time_from_sec(1);
@@ -402,29 +422,29 @@ static void test_steps(apr_pool_t *pool)
     is_int(shared->strange, 0, "step by step: no other lines");
 }
 
-/* --- all for themselves: only one is ever a probe --- */
+/* --- each thread on its own: only one at a time is a probe --- */
 
 static void probe_on(int child, int thread)
 {
-    us_breaker *breaker = breaker_of(US_LOGIN);
+    us_breaker *breaker = breaker_of(US_LOG_IN);
+    us_attempt attempt = make_client(child, thread).asks;
     int mine = 0;
 
-    (void)child;
-    (void)thread;
     while (mine < PROBES) {
-        apr_int64_t probe;
         int seconds;
 
-        if (!us_breaker_permit(breaker, apr_time_from_sec(86400), &seconds,
-                               &probe)) {
+        if (!us_breaker_permit(breaker, &attempt, apr_time_from_sec(86400),
+                               &seconds)) {
+            /* the last eight probe again if no others have for a while */
+            shared->now += apr_time_from_msec(1);
             sched_yield();
             continue;
         }
-        shared->wrong += probe == 0;
+        shared->wrong += attempt.probe == 0;
         shared->wrong += shared->probing++ != 0;
         sched_yield();
         shared->probing--;
-        report(breaker, US_HEALTH_BAD, probe);
+        us_breaker_report(breaker, &log_of_request, &attempt, US_HEALTH_BAD);
         shared->now += DURATION;
         mine++;
     }
@@ -432,7 +452,7 @@ static void probe_on(int child, int thread)
 
 static void test_one_probe(apr_pool_t *pool)
 {
-    line_counts *lines = &shared->lines[US_LOGIN];
+    line_counts *lines = &shared->lines[US_LOG_IN];
     pid_t pids[CHILDREN];
     int good = 1;
     int i;
@@ -440,12 +460,14 @@ static void test_one_probe(apr_pool_t *pool)
     make_breakers(pool);
     shared->wrong = 0;
     for (i = 0; i < FAILURES; i++) {
-        report(breaker_of(US_LOGIN), US_HEALTH_BAD, 0);
+        client self = make_client(0, i);
+
+        report(breaker_of(US_LOG_IN), &self, US_HEALTH_BAD);
     }
     shared->now += DURATION;
     lines->stays = 0;
     for (i = 0; i < CHILDREN; i++) {
-        pids[i] = crew_fork(i, THREADS, child_init, probe_on);
+        pids[i] = crew_fork(i, THREADS, NULL, probe_on);
     }
     for (i = 0; i < CHILDREN; i++) {
         good &= crew_wait(pids[i]);
@@ -460,40 +482,41 @@ static void test_one_probe(apr_pool_t *pool)
 
 #define REQUESTS 1000
 
-/* Any results, of two operations, while time goes on. */
+/* Any results, for two operations, while time passes. */
 static void mix(int child, int thread)
 {
     static const us_health health[]
         = {US_HEALTH_BAD,  US_HEALTH_BAD, US_HEALTH_BAD,
            US_HEALTH_GOOD, US_HEALTH_BAD, US_HEALTH_UNKNOWN};
-    unsigned seed = (unsigned)(child * THREADS + thread);
+    us_attempt attempt = make_client(child, thread).asks;
+    unsigned seed = (unsigned)attempt.client;
     int i;
 
     for (i = 0; i < REQUESTS; i++) {
         us_breaker *breaker;
-        apr_int64_t probe;
         int seconds;
 
         seed = seed * 1103515245U + 12345U;
-        breaker = breaker_of((us_operation)(seed >> 16 & 1));
-        if (us_breaker_permit(breaker, LEASE, &seconds, &probe)) {
+        breaker = breaker_of((us_operation)((seed >> 8) % US_OPERATION_COUNT));
+        if (us_breaker_permit(breaker, &attempt, LEASE, &seconds)) {
             if (seed >> 17 & 1) {
                 sched_yield();
             }
-            report(breaker, health[(seed >> 18) % 6], probe);
+            us_breaker_report(breaker, &log_of_request, &attempt,
+                              health[(seed >> 18) % 6]);
         }
         shared->now += apr_time_from_msec((seed >> 20) % 50);
     }
 }
 
-/* Is it open?  Asked long after anything that is open would be due. */
+/* Is it open?  Asks long after any open circuit is due. */
 static int was_open(us_operation operation)
 {
-    apr_int64_t probe = 0;
+    us_attempt attempt = make_client(CHILDREN, 0).asks;
     int seconds;
 
-    us_breaker_permit(breaker_of(operation), LEASE, &seconds, &probe);
-    return probe != 0;
+    us_breaker_permit(breaker_of(operation), &attempt, LEASE, &seconds);
+    return attempt.probe != 0;
 }
 
 static void test_mix(apr_pool_t *pool)
@@ -505,26 +528,25 @@ static void test_mix(apr_pool_t *pool)
     make_breakers(pool);
     memset(shared->lines, 0, sizeof(shared->lines));
     for (i = 0; i < CHILDREN; i++) {
-        pids[i] = crew_fork(i, THREADS, child_init, mix);
+        pids[i] = crew_fork(i, THREADS, NULL, mix);
     }
     for (i = 0; i < CHILDREN; i++) {
         good &= crew_wait(pids[i]);
     }
     ok(good, "everything at once: the children end well");
     shared->now += apr_time_from_sec(86400);
-    for (i = US_SIGNUP; i <= US_LOGIN; i++) {
+    for (i = 0; i < US_OPERATION_COUNT; i++) {
         line_counts *lines = &shared->lines[i];
-        const char *name = i == US_LOGIN ? "logins" : "sign-ups";
 
-        ok(lines->opens > 0 && lines->closes > 0, "%s: both have happened",
-           name);
+        ok(lines->opens > 0 && lines->closes > 0, "%sboth have happened",
+           names[i]);
         is_int(lines->opens - lines->closes, was_open((us_operation)i),
-               "%s: each opening has its end, but for the last", name);
+               "%seach opening has its end, except the last", names[i]);
     }
     is_int(shared->strange, 0, "everything at once: no other lines");
 }
 
-/* A project's operations, and projects, do not mix. */
+/* The operations of a project, and projects, are independent. */
 static void test_apart(apr_pool_t *pool)
 {
     us_breaker *breaker;
@@ -532,17 +554,24 @@ static void test_apart(apr_pool_t *pool)
     int i;
 
     make_breakers(pool);
-    breaker = breaker_of(US_LOGIN);
+    breaker = breaker_of(US_LOG_IN);
     for (i = 0; i < FAILURES; i++) {
-        ok(!us_breaker_is_open(breaker, &seconds), "%d failures", i);
-        report(breaker, US_HEALTH_BAD, 0);
+        client self = make_client(0, i);
+
+        ok(!us_breaker_is_open(breaker, 99, &seconds), "%d failures", i);
+        report(breaker, &self, US_HEALTH_BAD);
     }
-    ok(us_breaker_is_open(breaker, &seconds), "and one too many");
-    ok(!us_breaker_is_open(breaker_of(US_SIGNUP), &seconds), "not sign-ups");
-    breaker = us_breaker_find(OTHER_URL, US_LOGIN);
-    ok(breaker != NULL && !us_breaker_is_open(breaker, &seconds),
+    ok(us_breaker_is_open(breaker, 99, &seconds), "and one too many");
+    for (i = 0; i < US_OPERATION_COUNT; i++) {
+        ok(breaker_of((us_operation)i) != NULL
+               && us_breaker_is_open(breaker_of((us_operation)i), 99, &seconds)
+                      == (i == US_LOG_IN),
+           "only logins: %s", names[i]);
+    }
+    breaker = us_breaker_find(OTHER_URL, US_LOG_IN);
+    ok(breaker != NULL && !us_breaker_is_open(breaker, 99, &seconds),
        "nor another project");
-    ok(us_breaker_find("https://nobody.example", US_LOGIN) == NULL,
+    ok(us_breaker_find("https://nobody.example", US_LOG_IN) == NULL,
        "nor one that is not there");
 }
 

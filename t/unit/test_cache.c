@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_cache.c: a user is known where his row was seen, in that table of that
- * database and as long as UserSyncCacheTimeout says, and nowhere else; what
- * goes wrong makes him unknown, and stops nobody.
+ * users/cache.c: users are known if their row was seen, for that table of that
+ * database and for UserSyncCacheTimeout, and not otherwise.  A failure makes
+ * users unknown, and blocks nobody.
  */
 #include "crew.h"
 #include "directive_stubs.h"
@@ -19,6 +19,8 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #define ADA "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
 #define BOB "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4e"
@@ -32,7 +34,7 @@ static apr_pool_t *pool;
 static apr_pool_t *request_pool;
 static const us_log nowhere = {NULL, "-"};
 
-/* What children, threads and the parent tell one another. */
+/* What children, threads and the parent share. */
 static struct {
     _Atomic int locked;
     _Atomic int stop;
@@ -51,7 +53,7 @@ static us_cache_choice *choose(const char *arg)
     return choice;
 }
 
-/* An empty cache of that value of UserSyncCache; NULL: without the line. */
+/* Starts with an empty cache of that UserSyncCache; NULL: without the line. */
 static apr_status_t start(const char *arg, unsigned flags)
 {
     us_cache_choice *choice;
@@ -65,7 +67,7 @@ static apr_status_t start(const char *arg, unsigned flags)
     return us_cache_create(pool, pool, NULL, choice);
 }
 
-/* With "NAME VALUE, NAME VALUE" for lines of a server. */
+/* The cache of a server with the lines "NAME VALUE, NAME VALUE". */
 static us_cache *cache_of(const char *dbd, const char *lines)
 {
     stub_server *server = stub_server_make(pool);
@@ -90,12 +92,16 @@ static us_cache *cache_of(const char *dbd, const char *lines)
 
 static void add(const us_cache *cache, const char *id)
 {
-    us_cache_add(cache, request_pool, &nowhere, id);
+    us_cache_user user = {.id = id};
+
+    us_cache_add(cache, request_pool, &nowhere, &user);
 }
 
 static int has(const us_cache *cache, const char *id)
 {
-    return us_cache_has(cache, request_pool, id);
+    us_cache_user user = {.id = id};
+
+    return us_cache_look(cache, request_pool, &user) != US_UNKNOWN;
 }
 
 /* --- UserSyncCache --- */
@@ -152,11 +158,10 @@ static void test_default(void)
     is_str(stub_socache_args, "/run/usersync-cache(8388608)",
            "of shmcb, and of 8 MB");
     ok(cache_of("db", "") != NULL, "it can be had");
-    is_str(us_cache_check_default(pool), NULL, "shmcb is there");
+    is_str(us_cache_check_default(), NULL, "shmcb is there");
     stub_socache_has_shmcb = 0;
-    ok(strstr(us_cache_check_default(pool), "a2enmod socache_shmcb") != NULL
-           && strstr(us_cache_check_default(pool), "UserSyncCache none")
-                  != NULL,
+    ok(strstr(us_cache_check_default(), "a2enmod socache_shmcb") != NULL
+           && strstr(us_cache_check_default(), "UserSyncCache none") != NULL,
        "it is not: what to do");
     ok(start(NULL, 0) != APR_SUCCESS, "it is not: no start");
     ok(cache_of("db", "") == NULL, "and no cache");
@@ -173,7 +178,7 @@ static void test_none(void)
         is_int(start(words[i], AP_SOCACHE_FLAG_NOTMPSAFE), APR_SUCCESS,
                "%s is no failure", words[i]);
         ok(!stub_socache_alive && stub_global_mutex == NULL,
-           "and makes nothing");
+           "and creates nothing");
         us_cache_child_init(pool, NULL);
         cache = cache_of("db", "");
         ok(cache == NULL, "there is no cache");
@@ -184,7 +189,7 @@ static void test_none(void)
 
 static void test_life(void)
 {
-    is_int(start("list", 0), APR_SUCCESS, "a cache is made");
+    is_int(start("list", 0), APR_SUCCESS, "a cache is created");
     ok(stub_socache_alive && stub_global_mutex == NULL,
        "without a mutex for a provider that needs none");
     is_int((long long)stub_socache_hints.avg_id_len, KEY_LEN,
@@ -208,6 +213,30 @@ static void test_life(void)
     ok(cache_of("db", "") == NULL, "then there is no cache");
 }
 
+/* With httpd -X the process that cannot join also ends the generation. */
+static void test_mutex_that_cannot_be_joined(void)
+{
+    char file[] = "/tmp/usersync-mutex-XXXXXX";
+
+    close(mkstemp(file));
+    unlink(file); /* the mutex creates it again */
+    stub_global_mutex_file = file;
+    is_int(start("list", AP_SOCACHE_FLAG_NOTMPSAFE), APR_SUCCESS,
+           "a cache with a mutex in a file");
+    unlink(file);
+    us_cache_child_init(pool, NULL);
+    ok(strncmp(stub_log_line, "US015: ", 7) == 0
+           && stub_log_level == APLOG_ERR,
+       "the child cannot join it: %s", stub_log_line);
+    ok(cache_of("db", "") == NULL, "and goes without the cache");
+    apr_pool_clear(pool);
+    ok(!stub_socache_alive, "which still ends with its generation");
+    stub_global_mutex_file = NULL;
+    start("list", AP_SOCACHE_FLAG_NOTMPSAFE);
+    us_cache_child_init(pool, NULL);
+    ok(cache_of("db", "") != NULL, "the next generation has one again");
+}
+
 /* --- who is known --- */
 
 static void test_users(void)
@@ -217,9 +246,9 @@ static void test_users(void)
     start("list", AP_SOCACHE_FLAG_NOTMPSAFE);
     us_cache_child_init(pool, NULL);
     cache = cache_of("db", "");
-    ok(!has(cache, ADA), "nobody is known at first");
+    ok(!has(cache, ADA), "no user is known at first");
     add(cache, ADA);
-    ok(has(cache, ADA), "who was added is");
+    ok(has(cache, ADA), "an added user is");
     ok(!has(cache, BOB), "another one is not");
     add(cache, ADA);
     is_int(stub_socache_count, 1, "twice is once");
@@ -235,7 +264,7 @@ static void test_users(void)
 
 #define TABLE "UserSyncTable crm.users"
 
-/* What makes other users of the same id, and what does not. */
+/* What tells users of the same id apart, and what does not. */
 static const struct {
     const char *dbd;
     const char *lines;
@@ -275,7 +304,7 @@ static void test_stores(void)
         is_int(has(caches[i], ADA), stores[i].same, "%s; %s: known or not",
                apr_pstrdup(pool, stores[i].dbd), stores[i].lines);
     }
-    /* those that differ do so from one another */
+    /* those that differ also differ from each other */
     for (i = 0; i < STORES; i++) {
         int count = 0;
 
@@ -289,7 +318,7 @@ static void test_stores(void)
     }
 }
 
-/* --- for how long --- */
+/* --- how long --- */
 
 static void check_expiry(const char *lines, long seconds)
 {
@@ -305,7 +334,7 @@ static void check_expiry(const char *lines, long seconds)
     stub_socache[0].expiry = apr_time_now() - 1;
     ok(!has(cache, ADA), "and no longer");
     add(cache, ADA);
-    ok(has(cache, ADA), "until he is seen again");
+    ok(has(cache, ADA), "until they are seen again");
 }
 
 static void test_expiry(void)
@@ -341,22 +370,22 @@ static void test_failures(void)
     }
     add(cache, ADA);
     stub_socache_rv = APR_EGENERAL;
-    ok(!has(cache, ADA), "who cannot be looked up is not known");
+    ok(!has(cache, ADA), "a user who cannot be looked up is unknown");
     r.log = &debug;
     *stub_log_line = '\0';
-    us_cache_add(cache, request_pool, &log, BOB);
+    us_cache_add(cache, request_pool, &log, &(us_cache_user){.id = BOB});
     ok(strstr(stub_log_line, "[the-request]") != NULL
            && strstr(stub_log_line, BOB) != NULL
            && stub_log_level == APLOG_DEBUG,
-       "who cannot be stored: %s", stub_log_line);
+       "a user who cannot be stored: %s", stub_log_line);
     stub_socache_rv = APR_SUCCESS;
     ok(has(cache, ADA), "the failure is over");
-    ok(!has(cache, BOB), "who was not stored is not known");
+    ok(!has(cache, BOB), "a user who was not stored is unknown");
 }
 
 /* --- keys that spread --- */
 
-#define PARTS 256 /* of shmcb: it takes the first byte of the key */
+#define PARTS 256 /* of shmcb: chosen by the first byte of the key */
 #define EACH 100
 
 static uint64_t random_bits(void)
@@ -385,7 +414,7 @@ static const char *random_id(int number)
                    random_bits() >> 2 | UINT64_C(1) << 63);
 }
 
-/* Version 7: milliseconds first; three sign up in each. */
+/* Version 7: starts with milliseconds; three users sign up in each. */
 static const char *ordered_id(int number)
 {
     uint64_t msec = UINT64_C(0x019a5f000000) + (uint64_t)number / 3;
@@ -399,7 +428,7 @@ static const char *counted_id(int number)
     return uuid_of(0x4000, UINT64_C(1) << 63 | (uint64_t)number);
 }
 
-/* The two halves say the same. */
+/* Both halves are the same. */
 static const char *doubled_id(int number)
 {
     uint64_t half = UINT64_C(0x4000) | (uint64_t)number << 16;
@@ -439,7 +468,7 @@ static void test_spread(void)
     check_spread(doubled_id, "two halves alike");
 }
 
-/* --- others who are at it --- */
+/* --- other threads inside --- */
 
 static void child_init(int child)
 {
@@ -447,7 +476,7 @@ static void child_init(int child)
     us_cache_child_init(pool, NULL);
 }
 
-/* A child that was stopped where it should not be. */
+/* A child that was stopped while it holds the mutex. */
 static void hold(int child, int thread)
 {
     (void)child;
@@ -483,14 +512,14 @@ static void test_held(void)
     cache = cache_of("db", "");
     add(cache, ADA);
     pid = start_holder();
-    /* he would hold it for ever: who waited for him would never come here */
-    ok(!has(cache, ADA), "held: a user who is known is not");
+    /* it never lets go: a thread that waited for it would never get here */
+    ok(!has(cache, ADA), "held: a known user is unknown");
     add(cache, BOB);
-    is_int(stub_socache_count, 1, "held: nobody is stored");
+    is_int(stub_socache_count, 1, "held: no user is stored");
     ok(!has(cache, ADA) && shared->locked, "held: nor later");
     shared->stop = 1;
     ok(crew_wait(pid), "the holder ends well");
-    ok(has(cache, ADA), "free: he is known again");
+    ok(has(cache, ADA), "free: they are known again");
     add(cache, BOB);
     ok(has(cache, BOB), "free: and another one can be");
     pid = start_holder();
@@ -505,7 +534,7 @@ static void test_held(void)
 
 static const us_cache *common;
 
-/* All add and look; the provider of the test bears one at a time. */
+/* All add and look; the test's provider allows one at a time. */
 static void use(int child, int thread)
 {
     apr_pool_t *own = NULL;
@@ -516,12 +545,14 @@ static void use(int child, int thread)
     for (i = 0; i < ROUNDS; i++) {
         char id[] = ADA;
         char never[] = ADA;
+        us_cache_user user = {.id = id};
+        us_cache_user nobody = {.id = never};
 
         id[0] = "0123456789abcdef"[(i + thread) % 16];
         never[1] = '0';
-        us_cache_add(common, own, &nowhere, id);
-        shared->hits += us_cache_has(common, own, id);
-        shared->wrong += us_cache_has(common, own, never);
+        us_cache_add(common, own, &nowhere, &user);
+        shared->hits += us_cache_look(common, own, &user) != US_UNKNOWN;
+        shared->wrong += us_cache_look(common, own, &nobody) != US_UNKNOWN;
     }
     apr_pool_destroy(own);
 }
@@ -535,8 +566,8 @@ static void test_threads(void)
     shared->wrong = 0;
     crew_threads(0, THREADS, use);
     is_int(stub_socache_count, 16, "threads: each user once");
-    is_int(shared->wrong, 0, "threads: and nobody else");
-    /* a thread that had to wait for long has gone on without */
+    is_int(shared->wrong, 0, "threads: and no other user");
+    /* a thread that had to wait too long has gone on without */
     ok(shared->hits > THREADS * ROUNDS / 2, "threads: %d of %d were known",
        shared->hits, THREADS * ROUNDS);
 }
@@ -552,6 +583,7 @@ int main(void)
     test_default();
     test_none();
     test_life();
+    test_mutex_that_cannot_be_joined();
     test_users();
     test_stores();
     test_expiry();

@@ -30,7 +30,7 @@ static us_dir_conf *section(void)
     return us_config_create_dir(pool, NULL);
 }
 
-/* The stand-in for httpd's parser keeps the text there. */
+/* The stand-in for httpd's parser stores the text there. */
 static const char *text_of(const ap_expr_info_t *expr)
 {
     return expr != NULL ? expr->filename : NULL;
@@ -41,7 +41,7 @@ static const char *text_of(const ap_expr_info_t *expr)
 static const struct {
     const char *name;
     const char *arg;
-    const char *part; /* of the message, behind the name */
+    const char *part; /* of the message, after the name */
 } refused[] = {
     {"UserSyncEnsureUser", "%{REMOTE_USER",
      "takes a string expression such as %{REMOTE_USER}: \"%{REMOTE_USER\": "
@@ -67,11 +67,12 @@ static const struct {
 static void is_untouched(const us_server_conf *conf, const us_dir_conf *dir,
                          const char *name)
 {
-    ok(conf->own_lines == 0 && conf->gate == 0 && conf->headers == 0
-           && conf->cache == NULL && conf->cache_timeout == US_UNSET
-           && dir->ensure == US_UNSET && dir->user_expr == NULL
-           && dir->email_expr == NULL && dir->no_email == US_UNSET
-           && dir->on_error == US_UNSET && dir->ensure_headers == US_UNSET,
+    ok(conf->own_lines == 0 && !us_config_has_gate(conf)
+           && !us_config_has_headers(conf) && conf->cache == NULL
+           && conf->cache_timeout == US_UNSET && dir->ensure == US_UNSET
+           && dir->user_expr == NULL && dir->email_expr == NULL
+           && dir->no_email == US_UNSET && dir->on_error == US_UNSET
+           && dir->ensure_headers == US_UNSET,
        "%s", name);
 }
 
@@ -107,15 +108,15 @@ static void test_defaults(void)
 
 static int gate_of(const us_server_conf *conf)
 {
-    return conf->gate;
+    return us_config_has_gate(conf);
 }
 
 static int headers_of(const us_server_conf *conf)
 {
-    return conf->headers;
+    return us_config_has_headers(conf);
 }
 
-/* On in one section, Off in the next: the server has it. */
+/* On in one section, Off in the next: then the server has it. */
 static void check_flag(const char *name, int (*value)(const us_dir_conf *),
                        int (*known)(const us_server_conf *))
 {
@@ -124,6 +125,7 @@ static void check_flag(const char *name, int (*value)(const us_dir_conf *),
     us_dir_conf *on = section();
     us_dir_conf *off = section();
 
+    stub_section = "/app";
     is_str(line(server, off, name, "Off"), NULL, "%s Off", name);
     ok(!value(off) && !known(conf), "is off, and so is the server");
     is_int(conf->own_lines, 1, "but it has asked");
@@ -133,6 +135,20 @@ static void check_flag(const char *name, int (*value)(const us_dir_conf *),
     ok(!value(off) && known(conf), "also when it is Off elsewhere");
     line(server, on, name, "OFF");
     ok(!value(on), "of one section the last line counts");
+    stub_section = NULL;
+    line(server, on, name, "Off");
+    ok(known(conf), "the server's own line does not affect its sections");
+
+    server = stub_server_make(pool);
+    conf = conf_of(server);
+    line(server, on, name, "On");
+    ok(known(conf), "the server's own line");
+    line(server, on, name, "Off");
+    ok(!known(conf), "of which the last one counts");
+    stub_section = "/app";
+    line(server, off, name, "Off");
+    ok(!known(conf), "Off in a section");
+    stub_section = NULL;
 }
 
 static void test_flags(void)
@@ -167,7 +183,7 @@ static void test_expressions(void)
     is_str(text_of(dir->email_expr), "%{env:OTHER}",
            "one that is refused changes nothing");
     is_int(conf_of(server)->own_lines, 1, "the server has asked");
-    is_int(conf_of(server)->gate, 0, "but not for a gate");
+    is_int(us_config_has_gate(conf_of(server)), 0, "but not for a gate");
 }
 
 static void test_words(void)
@@ -190,7 +206,7 @@ static void test_words(void)
     is_str(stub_socache_args, "x", "with its arguments");
 }
 
-/* --- sections in one another --- */
+/* --- nested sections --- */
 
 /* A section of lines "NAME VALUE, NAME VALUE". */
 static us_dir_conf *section_of(const char *lines)
@@ -226,7 +242,7 @@ static const char *tell(const us_dir_conf *dir)
 
 #define ALL "User a,Email b,OnError Allow,Headers On"
 
-/* Three, each within the one before. */
+/* Three, each inside the previous one. */
 static const struct {
     const char *lines[3];
     const char *result;
@@ -240,7 +256,7 @@ static const struct {
     {{ALL, "User c", ""}, "Off c b Allow On"},
     {{ALL, "", "Email c"}, "Off a c Allow On"},
     {{"Email a", "Email c", ""}, "Off - c Deny Off"},
-    /* the defaults, said again, are values */
+    /* the defaults, if configured, are values */
     {{ALL, "Email None", ""}, "Off a - Allow On"},
     {{ALL, "Email None", "User c"}, "Off c - Allow On"},
     {{ALL, "Email None", "Email c"}, "Off a c Allow On"},
@@ -273,7 +289,7 @@ static void test_sections(void)
     }
 }
 
-/* UserSyncEnsure itself: what is not said is what is around. */
+/* UserSyncEnsure itself is inherited unless set. */
 static void test_nested_gates(void)
 {
     static const int values[] = {US_UNSET, 0, 1};
@@ -296,29 +312,63 @@ static void test_nested_gates(void)
 
 /* --- virtual hosts --- */
 
-/* A section of the main server holds in all of them, and one cannot tell
- * which: what is On anywhere outside is On in all. */
-static void test_servers(void)
+/* Lines of a server: its own, and those of a section. */
+static const struct {
+    const char *own;
+    const char *inside;
+} lines_of[] = {{NULL, NULL},  {"Off", NULL}, {"On", NULL},
+                {NULL, "Off"}, {NULL, "On"},  {"Off", "On"}};
+
+#define LINES (sizeof(lines_of) / sizeof(lines_of[0]))
+
+static us_server_conf *server_with(const char *name, apr_size_t i)
 {
-    int outer;
-    int inner;
+    stub_server *server = stub_server_make(pool);
 
-    for (outer = 0; outer < 2; outer++) {
-        for (inner = 0; inner < 2; inner++) {
-            us_server_conf *base = us_config_create_server(pool, NULL);
-            us_server_conf *add = us_config_create_server(pool, NULL);
-            us_server_conf *merged;
+    if (lines_of[i].own != NULL) {
+        line(server, section(), name, lines_of[i].own);
+    }
+    stub_section = "/app";
+    if (lines_of[i].inside != NULL) {
+        line(server, section(), name, lines_of[i].inside);
+    }
+    stub_section = NULL;
+    return conf_of(server);
+}
 
-            base->gate = outer;
-            add->headers = outer;
-            add->gate = inner;
-            base->headers = inner;
-            merged = us_config_merge_server(pool, base, add);
-            ok(merged->gate == (outer || inner)
-                   && merged->headers == (outer || inner),
-               "flags: %d outside, %d inside", outer, inner);
+static int says(const char *line_or_null, const char *word)
+{
+    return line_or_null != NULL && strcmp(line_or_null, word) == 0;
+}
+
+/* A section of the main server applies to all virtual hosts.  Its own line
+ * applies to those that have none. */
+static void check_servers(const char *name,
+                          int (*known)(const us_server_conf *))
+{
+    apr_size_t i;
+    apr_size_t j;
+
+    for (i = 0; i < LINES; i++) {
+        for (j = 0; j < LINES; j++) {
+            const char *own
+                = lines_of[j].own != NULL ? lines_of[j].own : lines_of[i].own;
+
+            is_int(known(us_config_merge_server(pool, server_with(name, i),
+                                                server_with(name, j))),
+                   says(own, "On") || says(lines_of[i].inside, "On")
+                       || says(lines_of[j].inside, "On"),
+                   "%s: (%s, %s) in (%s, %s)", name, shown(lines_of[j].own),
+                   shown(lines_of[j].inside), shown(lines_of[i].own),
+                   shown(lines_of[i].inside));
         }
     }
+}
+
+static void test_servers(void)
+{
+    check_servers("UserSyncEnsure", gate_of);
+    check_servers("UserSyncEnsureHeaders", headers_of);
 }
 
 static void test_cache(void)

@@ -1,21 +1,21 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_flight.c: of those who ask for one user at a time one looks and the
- * others get what he found, unless that takes too long; nobody waits for
- * anybody else, and nothing is left behind.
+ * users/flight.c: of the threads that ask for one user at a time, one looks
+ * and the others get its finding, unless that takes too long.  Threads do not
+ * wait for other users, and leave nothing behind.
  */
 #include "crew.h"
 #include "tap.h"
 #include "us_clock.h"
-#include "us_flight.h"
+#include "users/flight.h"
 
 #include <apr_time.h>
 
 #include <sched.h>
 #include <stdatomic.h>
 
-/* Longer than any of this takes. */
+/* Longer than any part of this takes. */
 #define LONG apr_time_from_sec(200)
 
 #define THREADS 12
@@ -33,7 +33,7 @@ static int leads(us_flight *flight, const char *of, const char *id)
 {
     us_outcome outcome = US_OUTCOME_COUNT;
 
-    return us_flight_begin(flight, of, id, us_clock_now(), &outcome);
+    return us_flight_begin(flight, of, id, us_clock_now(), 0, &outcome);
 }
 
 static void nothing_is_left(const char *name)
@@ -51,14 +51,14 @@ static void nothing_is_left(const char *name)
             }
         }
     }
-    is_int(count, (long long)2 * USERS, "%s: nothing is left behind", name);
+    is_int(count, (long long)2 * USERS, "%s: nothing is left over", name);
 }
 
 static void test_others(void)
 {
     us_flight flights[4];
 
-    ok(leads(&flights[0], &table[0], "ada"), "one who is alone looks");
+    ok(leads(&flights[0], &table[0], "ada"), "a single thread looks");
     ok(leads(&flights[1], &table[0], "bob"), "another user is not held up");
     ok(leads(&flights[2], &table[1], "ada"), "nor is one of another table");
     ok(leads(&flights[3], &table[0], "ad"), "nor one with a like id");
@@ -75,10 +75,10 @@ static void check_late(apr_time_t wait, const char *name)
 {
     apr_time_t start = us_clock_now();
     us_outcome outcome = US_OK;
-    char id[] = "ada"; /* its text counts */
+    char id[] = "ada"; /* compared as text */
     us_flight flight;
 
-    ok(!us_flight_begin(&flight, &table[0], id, start + wait, &outcome)
+    ok(!us_flight_begin(&flight, &table[0], id, start + wait, 0, &outcome)
            && us_clock_now() - start >= wait,
        "%s: does not look, and has waited", name);
     is_int(outcome, US_STORE_UNAVAILABLE, "%s: for nothing", name);
@@ -96,21 +96,22 @@ static void test_late(void)
     nothing_is_left("too late");
 }
 
-/* --- a leader and his followers --- */
+/* --- a leader and its followers --- */
 
 static struct {
     pthread_barrier_t barrier;
     _Atomic int leaders;
-    _Atomic int right; /* who got what the leader found */
-    _Atomic int late;  /* who did not wait for it */
+    _Atomic int right; /* threads that got the leader's outcome */
+    _Atomic int late;  /* threads that did not wait for it */
     _Atomic int inside[USERS];
-    _Atomic int crowded; /* two looked at once */
+    _Atomic int crowded; /* two threads looked at the same time */
     _Atomic int found;
     _Atomic int wrong;
 } shared;
 
-/* How many wait; for the leader.  They come under the mutex of us_flight.c,
- * which is not to be had here: it takes a few looks to see the last one. */
+/* Counts the followers, for the leader.  They are added under the mutex of
+ * users/flight.c, which is not accessible here: it takes a few looks to see
+ * the last one. */
 __attribute__((no_sanitize_thread)) static int count_waiting(
     const us_flight *leader)
 {
@@ -138,7 +139,7 @@ static us_outcome outcome_of(int round)
     return outcomes[round % 4];
 }
 
-/* All ask at once: all but one wait, and get what he says. */
+/* All ask at the same time: all but one wait, and get its outcome. */
 static void ask(int child, int thread)
 {
     int i;
@@ -151,7 +152,7 @@ static void ask(int child, int thread)
 
         pthread_barrier_wait(&shared.barrier);
         if (us_flight_begin(&flight, &table[0], "ada", us_clock_now() + LONG,
-                            &outcome)) {
+                            0, &outcome)) {
             shared.leaders++;
             wait_for_followers(&flight, THREADS - 1);
             us_flight_end(&flight, outcome_of(i));
@@ -168,7 +169,7 @@ static void test_followers(void)
     crew_threads(0, THREADS, ask);
     is_int(shared.leaders, ROUNDS, "of %d one looks each time", THREADS);
     is_int(shared.right, (long long)ROUNDS * (THREADS - 1),
-           "the others get what he found");
+           "the others get its outcome");
     nothing_is_left("followers");
 }
 
@@ -176,7 +177,8 @@ static void test_followers(void)
 
 static us_flight held;
 
-/* Threads 1, 4, 7 ... have no patience; they stand between the others. */
+/* Threads 1, 4, 7 ... have no patience; they are among the others in the
+ * list. */
 static void ask_with_patience(int child, int thread)
 {
     apr_time_t wait = thread % 3 == 1 ? apr_time_from_msec(5) : LONG;
@@ -193,7 +195,7 @@ static void ask_with_patience(int child, int thread)
         return;
     }
     shared.wrong += us_flight_begin(&flight, &table[0], "ada",
-                                    us_clock_now() + wait, &outcome);
+                                    us_clock_now() + wait, 0, &outcome);
     if (wait == LONG) {
         shared.right += outcome == US_ROW_REFUSED;
     }
@@ -216,14 +218,14 @@ static void test_patience(void)
         good += shared.right == THREADS - 1 - THREADS / 3;
     }
     is_int(good, (long long)2 * TRIES,
-           "those who stay get it, whoever else has given up");
-    is_int(shared.wrong, 0, "and nobody else looks");
+           "those that stay get it, whichever others gave up");
+    is_int(shared.wrong, 0, "and no other thread looks");
     nothing_is_left("patience");
 }
 
-/* --- the end and the deadline at the same time --- */
+/* --- the end and the deadline at the same moment --- */
 
-#define GAP 20 /* usec: steps by which the two are apart */
+#define GAP 20 /* usec: steps in the time between the two */
 
 static apr_time_t meeting;
 
@@ -247,7 +249,7 @@ static void end_or_give_up(int child, int thread)
             }
             us_flight_end(&held, US_ROW_REFUSED);
         }
-        else if (us_flight_begin(&flight, &table[0], "ada", meeting,
+        else if (us_flight_begin(&flight, &table[0], "ada", meeting, 0,
                                  &outcome)) {
             us_flight_end(&flight, US_ROW_REFUSED); /* it came first */
         }
@@ -270,7 +272,7 @@ static void test_meeting(void)
 
 /* --- a rush --- */
 
-/* Who looks says how many have before him, for this user. */
+/* The thread that looks reports how many have looked before, for this user. */
 static void rush(int child, int thread)
 {
     int i;
@@ -282,7 +284,7 @@ static void rush(int child, int thread)
         us_flight flight;
 
         if (us_flight_begin(&flight, &table[0], users[user],
-                            us_clock_now() + LONG, &outcome)) {
+                            us_clock_now() + LONG, 0, &outcome)) {
             shared.crowded += shared.inside[user]++ != 0;
             if (i % 3 == 0) {
                 sched_yield();

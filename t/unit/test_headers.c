@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_headers.c: no spelling of our headers comes from a client, nothing else
- * of what it sends is touched, and what we say ourselves fits into a header.
+ * doors/headers.c: no spelling of our headers comes from a client, nothing
+ * else of its request is changed, and our values fit into a header.
  */
 #include "tap.h"
-#include "us_headers.h"
+#include "doors/headers.h"
 
 #include <apr_escape.h>
 #include <apr_general.h>
@@ -23,7 +23,7 @@ static const char *const ours[]
 
 /* --- names --- */
 
-/* Letters in either case, by the bits of a number. */
+/* Letters in upper or lower case, by the bits of a number. */
 static const char *in_case(const char *name, unsigned bits)
 {
     char *copy = apr_pstrdup(pool, name);
@@ -54,7 +54,7 @@ static void test_case(void)
     }
 }
 
-/* Any byte at any place: it is ours when CGI makes the same of it. */
+/* Any byte at any place: the name is ours if CGI reads it as ours. */
 static void test_bytes(void)
 {
     apr_size_t i;
@@ -174,17 +174,17 @@ static const struct {
      "X_Usersync-Outcome: ok|Host: a",
      "Host: a"},
     {"X-User-Ids: 1|X-User: 2", "X-User-Ids: 1|X-User: 2"},
-    /* what is no list of words that a proxy drops stays as it is */
+    /* what is not a list of words that a proxy drops is left unchanged */
     {"TE: X-User-Id|Vary: X-User-Id|Proxy-Connection: X-User-Id",
      "TE: X-User-Id|Vary: X-User-Id|Proxy-Connection: X-User-Id"},
-    /* Connection without us: not a byte is changed */
+    /* Connection without our names is left unchanged */
     {"Connection: keep-alive", "Connection: keep-alive"},
     {"Connection: ", "Connection: "},
     {"Connection: ,, close ,,;x ,", "Connection: ,, close ,,;x ,"},
     {"Connection: \"x-user-id\"", "Connection: \"x-user-id\""},
     {"connection: TE|Connection: close, X-User",
      "connection: TE|Connection: close, X-User"},
-    /* and with us */
+    /* and with our names */
     {"Connection: X-User-Id", ""},
     {"Connection: ,X-User-Id,", ""},
     {"Connection: X-User-Id, close", "Connection: close"},
@@ -226,7 +226,7 @@ static void test_strip(void)
 
 #define MANY 100000
 
-/* Of this process, at the most so far. */
+/* The most memory that this process has used. */
 static long megabytes(void)
 {
     struct rusage usage;
@@ -235,8 +235,7 @@ static long megabytes(void)
     return usage.ru_maxrss / 1024;
 }
 
-/* All in one line, as httpd makes of several: what it costs stays in
- * proportion. */
+/* All in one line, as httpd combines several: the cost stays proportional. */
 static void test_many(void)
 {
     char *words = apr_palloc(pool, (apr_size_t)MANY * 12);

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_http.c: many threads share a client, over loopback to a server in this
- * program.  Everybody gets the answer to the own request, whatever happened
- * to the connection before, and there are no more connections than threads.
+ * http/http.c: many threads share a client, over loopback to a server in this
+ * program.  Each request gets its own answer, whatever happened to the
+ * connection before, and there are no more connections than threads.
  */
 #include "crew.h"
 #include "tap.h"
@@ -26,7 +26,7 @@
 #define REQUESTS 80 /* of each thread */
 #define ROOM 64     /* connections of the server */
 
-/* What the server does is in the request's first letter. */
+/* The request's first letter tells the server what to do. */
 enum {
     ECHO = 'e',  /* 200 with the body */
     LARGE = 'l', /* 200 with the body many times: the handle is not kept */
@@ -63,7 +63,7 @@ static void send_all(int fd, const char *data, size_t len)
     }
 }
 
-/* Times of its length that a body comes back. */
+/* How many times the body comes back. */
 static int times_of(char what)
 {
     return what == LARGE ? 5000 : 1;
@@ -91,7 +91,7 @@ static int answer(int fd, const char *body, int len)
     return what != CLOSE && what != CUT;
 }
 
-/* Read on; 0 when the connection is at its end. */
+/* Reads on; 0 at the end of the connection. */
 static int serve(connection *c)
 {
     ssize_t got = read(c->fd, c->data + c->len, sizeof(c->data) - c->len - 1);
@@ -199,7 +199,7 @@ static _Atomic int cut;
 static const char *const wanted[] = {"Retry-After", NULL};
 static const us_log no_log;
 
-/* Is this body the request's, as often as it should be? */
+/* Is this body the request's, as many times as it should be? */
 static int is_echo(const us_http_answer *got, const char *body)
 {
     size_t len = strlen(body);
@@ -250,11 +250,12 @@ static void ask(int child, int thread)
         };
         us_http_answer got;
 
-        request.header = apr_psprintf(pool, "X-Number: %d.%d", thread, i);
+        request.headers[0] = apr_psprintf(pool, "X-Number: %d.%d", thread, i);
         request.body = apr_psprintf(
             pool, "%c%d%03d", repertoire[(i + thread) % kinds], thread, i);
         request.body_len = strlen(request.body);
         us_http_post(client, pool, &no_log, &request, &got);
+        us_http_done(client, &got, 1);
         wrong += !is_right(&got, request.body);
         apr_pool_clear(pool);
     }
@@ -277,6 +278,7 @@ int main(void)
 {
     static const char *const headers[] = {"apikey: secret", NULL};
     us_http_options options = {.headers = headers,
+                               .advice = {"URL", "CA", "CONNECT"},
                                .user_agent = "test",
                                .connect_timeout = apr_time_from_sec(60)};
     apr_pool_t *root;

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_limits.c: UserSyncMaxConcurrent under many threads of several children.
- * Never too many at a time; no place is lost, not even those of a child that
- * was killed.
+ * limits/limits.c: UserSyncMaxConcurrent with many threads of several
+ * children.  There are never too many requests at a time; no place is lost,
+ * not even those of a child that was killed.
  */
 #include "crew.h"
 #include "httpd_stubs.h"
@@ -25,27 +25,28 @@
 
 #define RACES 3000
 
-/* What parent and children tell one another. */
+/* What parent and children share. */
 static struct shared {
     pthread_barrier_t barrier; /* all threads, and the parent */
-    /* Who is in, a byte for each child: one value is one moment. */
+    /* Requests that are in, a byte for each child: one value is one moment. */
     _Atomic uint64_t inside;
     _Atomic uint64_t inside_http2;
-    _Atomic int in_all; /* the most that were in, ever */
+    _Atomic int in_all; /* the most that were ever in */
     _Atomic int in_child;
     _Atomic int in_http2;
     _Atomic int entered; /* in this round */
-    _Atomic int wrong;   /* us_limits_is_full said something else */
+    _Atomic int wrong;   /* us_limits_is_full was wrong */
     _Atomic int ready;
     _Atomic int stop;
     _Atomic int asked;   /* the witness */
     _Atomic int no_slot; /* US011 */
-    _Atomic int arrived; /* those who race for the last place */
+    _Atomic int arrived; /* threads that race for the last place */
     _Atomic int tried;
     _Atomic int winners[RACES];
 } * shared;
 
 static apr_pool_t *pool;
+static _Thread_local const char *cause;
 
 /* --- a server, and requests of both kinds --- */
 
@@ -59,7 +60,7 @@ static conn_rec stream = {.master = &client};
 static request_rec plain = {.connection = &client};
 static request_rec http2 = {.connection = &stream};
 
-/* Which threads come over HTTP/2: every so manyth, 0: none. */
+/* Which threads use HTTP/2: each of this many, 0: none. */
 static int http2_share;
 
 static const request_rec *request_of(int thread)
@@ -67,7 +68,7 @@ static const request_rec *request_of(int thread)
     return http2_share > 0 && thread % http2_share == 0 ? &http2 : &plain;
 }
 
-/* H2MaxWorkers, in a configuration of one line. */
+/* Sets H2MaxWorkers, in a configuration of one line. */
 static void set_http2_workers(const char *number)
 {
     static ap_directive_t line = {.directive = "H2MaxWorkers"};
@@ -83,7 +84,7 @@ static void count_lines(int level, const char *line)
     }
 }
 
-/* A generation that is about to start. */
+/* Starts a generation. */
 static void make_limits(int daemons, int threads, int limit)
 {
     us_server_conf *conf;
@@ -97,6 +98,7 @@ static void make_limits(int daemons, int threads, int limit)
     server.s.module_config = (ap_conf_vector_t *)server.configs;
     conf = us_config_create_server(pool, &server.s);
     conf->max_concurrent = limit;
+    conf->max_per_client_percent = 0;
     server.configs[0] = conf;
     if (us_limits_create(pool, &server.s) != APR_SUCCESS) {
         ok(0, "shared memory");
@@ -110,7 +112,7 @@ static void child_init(int child)
     us_limits_child_init(&server.s);
 }
 
-/* --- counting who is in --- */
+/* --- counting requests --- */
 
 static void keep_most(_Atomic int *most, int count)
 {
@@ -176,7 +178,7 @@ static void nobody_is_in(void)
     shared->asked = 0;
 }
 
-/* --- as they come, then all at once --- */
+/* --- in any order, then all at the same time --- */
 
 #define BURST 5000
 #define VISITS 500
@@ -184,7 +186,7 @@ static void nobody_is_in(void)
 
 static void visit(int child, const request_rec *r, int length)
 {
-    if (us_limits_enter(r)) {
+    if (us_limits_enter(r, &cause)) {
         came_in(child, r);
         for (; length > 0; length--) {
             sched_yield();
@@ -194,20 +196,20 @@ static void visit(int child, const request_rec *r, int length)
     }
 }
 
-/* All try at once, and those who got in stay until all have tried. */
+/* All try at the same time; those that get in stay until all have tried. */
 static void fill(int child, const request_rec *r)
 {
     int in;
 
-    shared->wrong += us_limits_is_full(r);
+    shared->wrong += us_limits_is_full(r, &cause);
     pthread_barrier_wait(&shared->barrier);
-    in = us_limits_enter(r);
+    in = us_limits_enter(r, &cause);
     if (in) {
         came_in(child, r);
         shared->entered++;
     }
     pthread_barrier_wait(&shared->barrier);
-    shared->wrong += !us_limits_is_full(r);
+    shared->wrong += !us_limits_is_full(r, &cause);
     pthread_barrier_wait(&shared->barrier);
     if (in) {
         goes_out(child, r);
@@ -222,7 +224,7 @@ static void work(int child, int thread)
     int i;
 
     for (i = 0; i < BURST; i++) {
-        visit(child, r, 0); /* in and out: where counts get lost */
+        visit(child, r, 0); /* in and out: counts could get lost here */
     }
     for (i = 0; i < VISITS; i++) {
         visit(child, r, i % 3);
@@ -233,7 +235,7 @@ static void work(int child, int thread)
     }
 }
 
-/* The parent's part of the rounds: how many got in, at least and at most. */
+/* The parent's part of the rounds: the least and the most that got in. */
 static void watch_rounds(int *least, int *most)
 {
     int i;
@@ -254,7 +256,7 @@ static void watch_rounds(int *least, int *most)
     }
 }
 
-/* Rounds with new children, of whom in all so many must get in each time. */
+/* Rounds with new children, of which this many must get in each time. */
 static void check_rounds(int children, int threads, int expected,
                          const char *name)
 {
@@ -309,11 +311,13 @@ static void test_limits(void)
     set_http2_workers("4");
     check(4, 8, 1000, 3, "a thread of mod_http2's stays free");
     is_int(shared->in_http2, 3, "the most of mod_http2's that ever were in");
+    set_http2_workers("1");
+    check(4, 8, 1000, 1, "the only thread of mod_http2's");
     set_http2_workers(NULL);
     http2_share = 0;
 }
 
-/* --- two for the last place --- */
+/* --- two requests for the last place --- */
 
 static void wait_for(_Atomic int *counter, int count)
 {
@@ -333,7 +337,7 @@ static void race(int child, int thread)
 
         shared->arrived++;
         wait_for(&shared->arrived, 2 * (i + 1));
-        in = us_limits_enter(&plain);
+        in = us_limits_enter(&plain, &cause);
         shared->winners[i] += in;
         shared->tried++;
         wait_for(&shared->tried, 2 * (i + 1));
@@ -343,7 +347,7 @@ static void race(int child, int thread)
     }
 }
 
-/* Whoever steps back last finds the place free, and takes it. */
+/* The thread that steps back last finds the place free, and takes it. */
 static void test_last_place(void)
 {
     pid_t pids[2];
@@ -376,7 +380,7 @@ static void visit_for_ever(int child, int thread)
     }
 }
 
-/* As httpd does: the place is free again once the child is known to be gone. */
+/* As in httpd: the place is free once the child is known to have ended. */
 static void bury(int child, pid_t pid)
 {
     uint64_t mask = ~(UINT64_C(0xff) << (8 * child));
@@ -415,7 +419,7 @@ static void test_killed_at_work(void)
     ok(good, "killed at work: the others end well");
     ok(shared->in_all > 0 && shared->in_all <= LIMIT,
        "killed at work: never more than %d, but %d", LIMIT, shared->in_all);
-    is_int(shared->no_slot, 0, "killed at work: who follows finds the slot");
+    is_int(shared->no_slot, 0, "killed at work: the next one finds the slot");
     check_rounds(4, 8, LIMIT, "after 40 that were killed");
 }
 
@@ -424,7 +428,7 @@ static void hold(int child, int thread)
 {
     (void)child;
     (void)thread;
-    if (us_limits_enter(&plain)) {
+    if (us_limits_enter(&plain, &cause)) {
         shared->ready++;
     }
     for (;;) {
@@ -449,7 +453,7 @@ static int count_places(void)
     int count = 0;
     int i;
 
-    while (us_limits_enter(&plain)) {
+    while (us_limits_enter(&plain, &cause)) {
         count++;
     }
     for (i = 0; i < count; i++) {
@@ -458,7 +462,7 @@ static int count_places(void)
     return count;
 }
 
-/* How many places a child finds that has been there all the time. */
+/* How many places a child finds that was there all the time. */
 static void bear_witness(int child, int thread)
 {
     (void)child;
@@ -530,11 +534,11 @@ static void be_there(int child, int thread)
     shared->ready++;
 }
 
-/* More than there can be slots for a server of one child. */
+/* More than the slots of a server with one child. */
 #define CROWD 200
 
-/* Children come before the parent has been told of those who went; nobody
- * waits for these, so that they still are somebody. */
+/* Children start before the parent has been told which have ended.  These are
+ * not waited for, so that their pids still exist. */
 static void test_slots(void)
 {
     static pid_t crowd[CROWD];

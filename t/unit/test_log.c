@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_log.c: a cause that persists is told once each ten seconds, with a count
- * of the lines that were kept back; causes do not silence one another.
+ * base/log.c: a persistent cause is logged once in ten seconds, with a count
+ * of the suppressed lines; causes do not suppress each other.
  */
 #include "crew.h"
 #include "tap.h"
@@ -14,7 +14,7 @@
 
 static time_t now = 1000;
 
-/* The clock of us_clock.h, in our hands. */
+/* The clock of us_clock.h; the test sets it. */
 int fake_clock(clockid_t id, struct timespec *ts) __asm__("clock_gettime");
 
 int fake_clock(clockid_t id, struct timespec *ts)
@@ -25,7 +25,7 @@ int fake_clock(clockid_t id, struct timespec *ts)
 }
 
 /* Fixed numbers: an address would change from run to run, and with it the
- * slots that causes fall into. */
+ * slots of the causes. */
 #define ONE_SERVER ((const void *)(apr_uintptr_t)0x1000)
 #define OTHER_SERVER ((const void *)(apr_uintptr_t)0x2000)
 
@@ -72,7 +72,7 @@ static void test_causes(void)
           "another time is the same cause");
 }
 
-/* More causes at a time than are remembered: nothing is lost by that. */
+/* More causes at a time than are remembered: no line is lost. */
 static void test_many(void)
 {
     char cause[] = "aa";
@@ -95,13 +95,13 @@ static void test_many(void)
     check(ONE_SERVER, US_ROW_REFUSED, "zz", 0, 0, "for another cause");
 }
 
-/* Many threads at once with the same few causes. */
+/* Many threads at the same time, with the same few causes. */
 #define THREADS 8
 #define LINES 500
 
 static const char *const shared_causes[] = {"one", "two", "three"};
 static _Atomic int written;
-static _Atomic int told; /* of those that were kept back */
+static _Atomic int told; /* suppressed ones that a later line counted */
 
 static void write_lines(int child, int thread)
 {

@@ -1,21 +1,21 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_pg_pool.c: many threads borrow mod_dbd's connections while PostgreSQL
- * refuses, hangs and comes back.  Only one thread is ever inside mod_dbd,
- * never are more than DBDMax out, nobody who may wait is forgotten, and
- * nobody else stands behind a connect that hangs.
+ * pg/pool.c: many threads borrow mod_dbd's connections while PostgreSQL
+ * refuses, hangs and comes back.  Only one thread at a time is inside mod_dbd,
+ * never more than DBDMax connections are out, no waiting thread is forgotten,
+ * and none is blocked by a connect that hangs.
  */
 #include "borrowers.h"
 
-/* --- as they come --- */
+/* --- in any order --- */
 
 #define THREADS 12
 #define VISITS 300
 
 static int patient_only;
 
-/* Every other one may be impatient: it leaves its turn to somebody. */
+/* Every other thread may be impatient, and passes its turn on. */
 static void visits(int child, int thread)
 {
     unsigned seed = (unsigned)thread;
@@ -37,7 +37,7 @@ static void visits(int child, int thread)
     }
 }
 
-/* us_pg.c tells of trouble with a connection in hand, and of its end. */
+/* pg/pg.c reports trouble while it has a connection, and the end of it. */
 static void visits_with_trouble(int child, int thread)
 {
     (void)child;
@@ -47,7 +47,7 @@ static void visits_with_trouble(int child, int thread)
     }
     while (found.done == 0) {
         if (us_pg_pool_trouble(pool, us_clock_now())) {
-            found.forgotten++; /* LONG has not passed */
+            found.forgotten++; /* although LONG has not passed */
         }
         found.forgotten += us_pg_pool_is_away(pool);
         us_pg_pool_fine(pool);
@@ -102,7 +102,7 @@ static void test_impatient(void)
 
 /* --- all are taken --- */
 
-/* 0 holds the only one; 1 waits as long as it takes; the rest goes without. */
+/* Thread 0 holds the only one; 1 waits as long as needed, others do not. */
 static void want_one(int child, int thread)
 {
     static us_pg_conn *held;
@@ -141,8 +141,8 @@ static void test_all_taken(void)
 
     start(1, 1, LONG);
     crew_threads(0, THREADS, want_one);
-    is_int(found.away, THREADS - 2, "all taken: who cannot wait goes without");
-    is_int(found.lent, 1, "all taken: who can wait gets it");
+    is_int(found.away, THREADS - 2, "all taken: impatient threads get none");
+    is_int(found.lent, 1, "all taken: the patient one gets it");
     held = borrow(pchild, LONG, &cause);
     ok(held != NULL, "all taken: the only one");
     ok(borrow(pchild, SHORT, &cause) == NULL, "all taken: and no other");
@@ -152,11 +152,63 @@ static void test_all_taken(void)
     end("all taken", 1);
 }
 
-/* --- all are taken, and time is up for most who wait --- */
+/* --- whose turn it is --- */
+
+/* Thread 1 waits.  Thread 0 gives the only connection back and wants it again
+ * at once: it is faster, but thread 1 has waited for long. */
+static void want_it_back(int child, int thread)
+{
+    static us_pg_conn *held;
+    const char *cause = NULL;
+    apr_pool_t *p;
+    apr_time_t begin_time;
+    int i;
+
+    (void)child;
+    if (thread == 1) {
+        while (found.done == 0) {
+            crew_pause();
+        }
+        found.forgotten += !work(LONG, 0);
+        return;
+    }
+    apr_pool_create(&p, NULL);
+    held = borrow(p, LONG, &cause);
+    begin_time = set_time;
+    found.done = 1;
+    while (set_time < begin_time + 2) {
+        crew_pause(); /* it looks at the clock twice before it waits */
+    }
+    for (i = 0; i < 20; i++) {
+        crew_pause();
+    }
+    set_time += apr_time_from_msec(150);
+    us_pg_return(held);
+    held = borrow(p, LONG, &cause);
+    found.away += found.lent == 0; /* thread 1 has not had it yet */
+    found.forgotten += held == NULL;
+    if (held != NULL) {
+        us_pg_return(held);
+    }
+    apr_pool_destroy(p);
+}
+
+static void test_turns(void)
+{
+    set_time = us_clock_now();
+    start(1, 1, LONG);
+    crew_threads(0, 2, want_it_back);
+    is_int(found.away, 0, "turns: who has waited for long goes first");
+    is_int(found.lent, 1, "turns: and is served");
+    end("turns", 1);
+    set_time = 0;
+}
+
+/* --- all are taken, and most waits run out --- */
 
 /*
- * What is given back wakes somebody whose time has just run out: it goes on to
- * the one who can wait, 1, and who would wait till the program is ended.
+ * A returned connection wakes a thread whose time has just run out.  It must
+ * pass on to thread 1, which can wait, and would wait until the program ends.
  */
 static void run_out_of_time(int child, int thread)
 {
@@ -213,8 +265,8 @@ static void test_out_of_time(void)
 /* --- a connect that hangs --- */
 
 /*
- * 0 directs; 1 is inside the connect that hangs.  Half of the others have
- * little time, and end while it hangs; the rest waits and is served.
+ * Thread 0 directs; 1 is inside the connect that hangs.  Half of the others
+ * have little time, and give up while it hangs; the rest wait and are served.
  */
 static void beside_a_hang(int child, int thread)
 {
@@ -247,12 +299,12 @@ static void test_hang(void)
     start(4, 1, LONG);
     dbd_double_set(DBD_HANGS);
     crew_threads(0, THREADS, beside_a_hang);
-    is_int(found.away, (THREADS - 2) / 2, "hang: nobody stands behind it");
+    is_int(found.away, (THREADS - 2) / 2, "hang: it blocks no other thread");
     is_int(found.lent, THREADS / 2, "hang: all others are served afterwards");
     end("hang", 4);
 }
 
-/* --- an outage that is waited out --- */
+/* --- an outage that is short enough --- */
 
 static void through_an_outage(int child, int thread)
 {
@@ -274,9 +326,9 @@ static void test_short_outage(void)
     end("short outage", 4);
 }
 
-/* --- one that is not: away, and one probe --- */
+/* --- a long outage: away, and one probe --- */
 
-/* Ask on until a probe hangs.  It is somebody's own; all others go without. */
+/* Asks until a probe hangs.  One thread has it; all others get nothing. */
 static void find_out(int child, int thread)
 {
     int i;
@@ -287,14 +339,14 @@ static void find_out(int child, int thread)
         while (found.away < THREADS - 2) {
             crew_pause();
         }
-        /* all but the prober have asked a hundred times */
+        /* all but the probing thread have asked a hundred times */
         found.done = dbd_double_look().connects;
         dbd_double_set(DBD_CONNECTS);
         return;
     }
     while (dbd_double_look().hanging == 0) {
         if (work(LONG, 0)) {
-            return; /* the probe, when the test lets it go */
+            return; /* the probe, when the test lets it continue */
         }
     }
     for (i = 0; i < 100; i++) {
@@ -303,7 +355,7 @@ static void find_out(int child, int thread)
     found.away++;
 }
 
-/* Looks at the clock: time is up before there is anything to wait for. */
+/* Looks at the clock: time is up before the wait begins. */
 #define FEW 3
 
 #define PATIENCE apr_time_from_sec(10)
@@ -342,7 +394,7 @@ static void test_away(void)
 
 /* --- connections that are kept --- */
 
-/* Have so many at a time, then none. */
+/* Borrows this many at a time, then none. */
 static void have(int count)
 {
     us_pg_conn *conns[THREADS];
@@ -394,7 +446,7 @@ static void test_kept(void)
 
 #define EXPTIME 300
 
-/* What has lain idle is known to be old; and now and then one goes back. */
+/* An idle connection is known to be old; and now and then one is returned. */
 static void test_exptime(void)
 {
     const char *cause = NULL;
@@ -414,7 +466,7 @@ static void test_exptime(void)
     us_pg_return(conn);
     is_int(dbd_double_look().out, 2, "DBDExptime: the oldest went back");
     conn = borrow(pchild, LONG, &cause);
-    ok(conn != NULL && !conn->aged, "DBDExptime: made anew");
+    ok(conn != NULL && !conn->aged, "DBDExptime: a new one");
     us_pg_return(conn);
     end_keeping("DBDExptime", 4, 2);
     set_time = 0;
@@ -439,7 +491,7 @@ static void test_kept_while_away(void)
     set_time += apr_time_from_sec(1);
     probe = borrow(pchild, LONG, &cause);
     ok(probe != NULL, "kept, away: the probe has it");
-    ok(borrow(pchild, LONG, &cause) == NULL, "kept, away: nobody else");
+    ok(borrow(pchild, LONG, &cause) == NULL, "kept, away: no other thread");
     is_int(dbd_double_look().opened, before, "kept, away: mod_dbd not asked");
     us_pg_pool_fine(pool);
     us_pg_return(probe);
@@ -448,7 +500,7 @@ static void test_kept_while_away(void)
     set_time = 0;
 }
 
-/* Nobody has asked for long: then the trouble of that time is no news. */
+/* There were no requests for long: then old trouble is ignored. */
 static void test_long_ago(void)
 {
     const char *cause = NULL;
@@ -474,6 +526,7 @@ int main(void)
     test_visits();
     test_impatient();
     test_all_taken();
+    test_turns();
     test_out_of_time();
     test_hang();
     test_short_outage();

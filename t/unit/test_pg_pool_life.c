@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_pg_pool.c: whose pool it is, and how a child's life ends, in the middle
- * of a request or with a thread inside mod_dbd.
+ * pg/pool.c: which servers share a pool, and how a child ends in the middle of
+ * a request or with a thread inside mod_dbd.
  */
 #include "borrowers.h"
 
@@ -10,7 +10,7 @@
 
 #include <signal.h>
 
-/* --- the child goes --- */
+/* --- the child ends --- */
 
 static void test_end_with_lent_ones(void)
 {
@@ -18,25 +18,25 @@ static void test_end_with_lent_ones(void)
     us_pg_conn *spoiled;
 
     start(4, 1, LONG);
-    ok(borrow(pchild, LONG, &cause) != NULL, "the child goes: one is lent");
+    ok(borrow(pchild, LONG, &cause) != NULL, "the child ends: one is lent");
     spoiled = borrow(pchild, LONG, &cause);
-    ok(spoiled != NULL, "the child goes: another one, too");
+    ok(spoiled != NULL, "the child ends: another one, too");
     if (spoiled != NULL) {
         spoiled->spoiled = 1;
     }
-    is_int(dbd_double_look().out, 2, "the child goes: mod_dbd misses two");
+    is_int(dbd_double_look().out, 2, "the child ends: mod_dbd misses two");
     apr_pool_destroy(pchild);
-    is_int(dbd_double_look().out, 0, "the child goes: they are back");
-    is_int(dbd_double_look().strange, 0, "the child goes: each once");
+    is_int(dbd_double_look().out, 0, "the child ends: they are back");
+    is_int(dbd_double_look().strange, 0, "the child ends: each once");
     start(4, 1, LONG);
     ok(work(LONG, 0), "the next life begins");
     end("the next life", 4);
 }
 
 /*
- * The child goes while a thread is inside mod_dbd and a connection, given
- * back meanwhile, lies warm: neither may be touched, nor waited for.  In a
- * process of its own, for nobody can go on after that.
+ * The child ends while a thread is inside mod_dbd and a returned connection is
+ * warm: nothing may touch either, or wait for it.  Runs in its own process,
+ * which cannot continue after that.
  */
 static void go_while_inside(int child, int thread)
 {
@@ -73,7 +73,7 @@ static void start_four(int child)
 static void test_end_while_inside(void)
 {
     ok(crew_wait(crew_fork(0, 2, start_four, go_while_inside)),
-       "the child goes while mod_dbd is busy: it is left alone");
+       "the child ends while mod_dbd is busy: it is left alone");
 }
 
 /* --- prefork: SIGTERM would end the child inside mod_dbd --- */
@@ -102,7 +102,7 @@ static void test_signals(void)
     dbd_double_set(DBD_REFUSED);
     conn = borrow(pchild, SHORT, &cause);
     if (conn != NULL) {
-        conn->spoiled = 1; /* mod_dbd makes it anew, and cannot */
+        conn->spoiled = 1; /* mod_dbd replaces it, and cannot */
         us_pg_return(conn);
     }
     ok(!work(SHORT, 0), "prefork: refused");
@@ -112,7 +112,7 @@ static void test_signals(void)
     stub_mpm.is_threaded = AP_MPMQ_DYNAMIC;
 }
 
-/* A server as mod_dbd sees it: a pointer of its own, and lines. */
+/* A server as mod_dbd sees it: with its own pointer, and lines. */
 static us_pg_pool *pool_with(const char *lines, void *pointer)
 {
     server_rec *s = apr_pcalloc(pchild, sizeof(*s));
@@ -121,7 +121,7 @@ static us_pg_pool *pool_with(const char *lines, void *pointer)
     configs[0] = pointer;
     s->module_config = (ap_conf_vector_t *)configs;
     s->defn_name = lines;
-    return us_pg_pool_get(pchild, s, LONG);
+    return us_pg_pool_get(pchild, s, LONG, &history);
 }
 
 static void test_same_lines(void)
@@ -140,7 +140,8 @@ static void test_same_lines(void)
     stub_linked_module = NULL;
 }
 
-/* Two of our pools for one of mod_dbd's keep nothing from each other. */
+/* If two of our pools share one of mod_dbd's, neither keeps connections from
+ * the other. */
 static void test_partners(void)
 {
     static module dbd = {.name = "mod_dbd.c"};

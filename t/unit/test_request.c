@@ -1,14 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_request.c: which bodies are credentials, what is said about the others,
+ * doors/request.c: which bodies are credentials, what is wrong with others,
  * how a body is read, and that the password does not outlive the request.
  */
 #include "httpd_stubs.h"
 #include "json_spy.h"
 #include "tap.h"
 #include "us_config.h"
-#include "us_request.h"
+#include "doors/request.h"
 
 #include <apr_escape.h>
 #include <apr_general.h>
@@ -29,13 +29,13 @@ static const char *repeat(const char *piece, int count)
     return text;
 }
 
-static us_outcome parse(us_request_kind kind, const char *body, us_call *call,
-                        us_credentials *credentials)
+static us_outcome parse(us_operation operation, const char *body,
+                        us_call *call, us_credentials *credentials)
 {
     memset(call, 0, sizeof(*call));
     call->pool = pool;
     memset(credentials, 0x55, sizeof(*credentials));
-    return us_request_parse(call, kind, body, strlen(body), credentials);
+    return us_request_parse(call, operation, body, strlen(body), credentials);
 }
 
 static const char *text_of(const char *slice, apr_size_t len)
@@ -63,9 +63,9 @@ static const char *complaints(const us_call *call)
 #define PASSWORD "\"password\":\"secret\""
 #define EMAIL "\"email\":\"a@b\""
 
-/* Good bodies: what becomes of each member. */
+/* Good bodies, and the result of each member. */
 static const struct {
-    int kind;
+    int operation;
     const char *body;
     const char *email;
     const char *password; /* literal */
@@ -81,19 +81,19 @@ static const struct {
      "\"secret\"", NULL, NULL},
     {BOTH, "{\"email\":\"a+tag.x@b\"," PASSWORD "}", "a+tag.x@b", "\"secret\"",
      NULL, NULL},
-    /* the form only: the rest is GoTrue's to judge */
+    /* only the form: GoTrue judges the rest */
     {BOTH, "{\"email\":\"a@b@c\"," PASSWORD "}", "a@b@c", "\"secret\"", NULL,
      NULL},
     {BOTH, "{\"email\":\"\xC3\x84@\xC3\x96\"," PASSWORD "}",
      "\xC3\x84@\xC3\x96", "\"secret\"", NULL, NULL},
     {BOTH, "{\"email\":\"\\u0061\\u0040b\"," PASSWORD "}", "a@b", "\"secret\"",
      NULL, NULL},
-    /* the password's literal goes out as it came */
+    /* the password's literal is sent on unchanged */
     {BOTH, "{" EMAIL ",\"password\":\"\\u0041\\\"\\\\\\/ \xC3\xA9\"}", "a@b",
      "\"\\u0041\\\"\\\\\\/ \xC3\xA9\"", NULL, NULL},
     {BOTH, "{" EMAIL ",\"password\":\" spaces count \"}", "a@b",
      "\" spaces count \"", NULL, NULL},
-    /* of duplicates the last counts, other spellings do not */
+    /* of duplicates the last counts; other spellings do not count */
     {BOTH, "{\"email\":\"x@y\",\"email\":\"a@b\",\"password\":1," PASSWORD "}",
      "a@b", "\"secret\"", NULL, NULL},
     {BOTH,
@@ -102,18 +102,18 @@ static const struct {
      "a@b", "\"secret\"", NULL, NULL},
     {BOTH, "{\"\\u0065mail\":\"a@b\",\"passw\\u006frd\":\"secret\"}", "a@b",
      "\"secret\"", NULL, NULL},
-    /* data: on register, as it came */
-    {US_REQUEST_REGISTER, "{" EMAIL "," PASSWORD ",\"data\":{}}", "a@b",
-     "\"secret\"", "{}", NULL},
-    {US_REQUEST_REGISTER,
+    /* data: on register, unchanged */
+    {US_SIGN_UP, "{" EMAIL "," PASSWORD ",\"data\":{}}", "a@b", "\"secret\"",
+     "{}", NULL},
+    {US_SIGN_UP,
      "{" EMAIL "," PASSWORD ",\"data\":{ \"n\": 1.50, \"e\":\"\\u00e9\"}}",
      "a@b", "\"secret\"", "{ \"n\": 1.50, \"e\":\"\\u00e9\"}", NULL},
-    {US_REQUEST_REGISTER, "{" EMAIL "," PASSWORD ",\"data\":null}", "a@b",
+    {US_SIGN_UP, "{" EMAIL "," PASSWORD ",\"data\":null}", "a@b", "\"secret\"",
+     NULL, NULL},
+    {US_LOG_IN, "{" EMAIL "," PASSWORD ",\"data\":{\"x\":1}}", "a@b",
      "\"secret\"", NULL, NULL},
-    {US_REQUEST_LOGIN, "{" EMAIL "," PASSWORD ",\"data\":{\"x\":1}}", "a@b",
-     "\"secret\"", NULL, NULL},
-    {US_REQUEST_LOGIN, "{" EMAIL "," PASSWORD ",\"data\":7}", "a@b",
-     "\"secret\"", NULL, NULL},
+    {US_LOG_IN, "{" EMAIL "," PASSWORD ",\"data\":7}", "a@b", "\"secret\"",
+     NULL, NULL},
     /* captcha_token */
     {BOTH, "{" EMAIL "," PASSWORD ",\"captcha_token\":\"t\\/k\"}", "a@b",
      "\"secret\"", NULL, "\"t\\/k\""},
@@ -121,21 +121,22 @@ static const struct {
      "\"secret\"", NULL, NULL},
 };
 
-static void check_good(us_request_kind kind, apr_size_t i)
+static void check_good(us_operation operation, apr_size_t i)
 {
-    const char *name = kind == US_REQUEST_LOGIN ? "login" : "register";
+    const char *name = operation == US_LOG_IN ? "login" : "register";
     us_credentials credentials;
     us_call call;
 
-    is_int(parse(kind, good[i].body, &call, &credentials), US_OK, "%s %s",
+    is_int(parse(operation, good[i].body, &call, &credentials), US_OK, "%s %s",
            name, apr_pescape_echo(pool, good[i].body, 0));
     is_str(credentials.email, good[i].email, "e-mail");
-    is_str(text_of(credentials.password, credentials.password_len),
+    is_str(text_of(credentials.password.text, credentials.password.len),
            good[i].password, "password");
-    is_str(text_of(credentials.data, credentials.data_len), good[i].data,
+    is_str(text_of(credentials.data.text, credentials.data.len), good[i].data,
            "data");
-    is_str(text_of(credentials.captcha_token, credentials.captcha_token_len),
-           good[i].captcha, "captcha token");
+    is_str(
+        text_of(credentials.captcha_token.text, credentials.captcha_token.len),
+        good[i].captcha, "captcha token");
     ok(call.fields == NULL && call.cause == NULL, "and no complaint");
 }
 
@@ -144,20 +145,20 @@ static void test_good(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        if (good[i].kind != US_REQUEST_LOGIN) {
-            check_good(US_REQUEST_REGISTER, i);
+        if (good[i].operation != US_LOG_IN) {
+            check_good(US_SIGN_UP, i);
         }
-        if (good[i].kind != US_REQUEST_REGISTER) {
-            check_good(US_REQUEST_LOGIN, i);
+        if (good[i].operation != US_SIGN_UP) {
+            check_good(US_LOG_IN, i);
         }
     }
 }
 
 #define BAD_EMAIL "email is not an e-mail address"
 
-/* Bad bodies: what is said about them. */
+/* Bad bodies, and the complaints about them. */
 static const struct {
-    int kind;
+    int operation;
     const char *body;
     const char *said;
 } bad[] = {
@@ -190,30 +191,30 @@ static const struct {
     {BOTH, "{" EMAIL ",\"password\":123456}", "password must be a string"},
     {BOTH, "{" EMAIL "," PASSWORD ",\"password\":null}",
      "password is required"},
-    {US_REQUEST_REGISTER, "{" EMAIL "," PASSWORD ",\"data\":[]}",
+    {US_SIGN_UP, "{" EMAIL "," PASSWORD ",\"data\":[]}",
      "data must be an object"},
-    {US_REQUEST_REGISTER, "{" EMAIL "," PASSWORD ",\"data\":\"{}\"}",
+    {US_SIGN_UP, "{" EMAIL "," PASSWORD ",\"data\":\"{}\"}",
      "data must be an object"},
-    {US_REQUEST_REGISTER, "{" EMAIL "," PASSWORD ",\"data\":false}",
+    {US_SIGN_UP, "{" EMAIL "," PASSWORD ",\"data\":false}",
      "data must be an object"},
     {BOTH, "{" EMAIL "," PASSWORD ",\"captcha_token\":7}",
      "captcha_token must be a string"},
     {BOTH, "{" EMAIL "," PASSWORD ",\"captcha_token\":{}}",
      "captcha_token must be a string"},
-    {US_REQUEST_REGISTER,
+    {US_SIGN_UP,
      "{\"email\":7,\"password\":\"\",\"data\":7,\"captcha_token\":7}",
      "email must be a string; password must not be empty; data must be an "
      "object; captcha_token must be a string"},
 };
 
-static void check_bad(us_request_kind kind, apr_size_t i)
+static void check_bad(us_operation operation, apr_size_t i)
 {
-    const char *name = kind == US_REQUEST_LOGIN ? "login" : "register";
+    const char *name = operation == US_LOG_IN ? "login" : "register";
     us_credentials credentials;
     us_call call;
 
-    is_int(parse(kind, bad[i].body, &call, &credentials), US_INVALID_REQUEST,
-           "%s %s", name, bad[i].body);
+    is_int(parse(operation, bad[i].body, &call, &credentials),
+           US_INVALID_REQUEST, "%s %s", name, bad[i].body);
     is_str(complaints(&call), bad[i].said, "the complaints");
     ok(call.cause != NULL
            && strncmp(bad[i].said, call.cause, strlen(call.cause)) == 0,
@@ -225,11 +226,11 @@ static void test_bad(void)
     apr_size_t i;
 
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        if (bad[i].kind != US_REQUEST_LOGIN) {
-            check_bad(US_REQUEST_REGISTER, i);
+        if (bad[i].operation != US_LOG_IN) {
+            check_bad(US_SIGN_UP, i);
         }
-        if (bad[i].kind != US_REQUEST_REGISTER) {
-            check_bad(US_REQUEST_LOGIN, i);
+        if (bad[i].operation != US_SIGN_UP) {
+            check_bad(US_LOG_IN, i);
         }
     }
 }
@@ -254,31 +255,31 @@ static void test_no_json(void)
         us_call call;
         const char *said;
 
-        is_int(parse(US_REQUEST_REGISTER, bodies[i], &call, &credentials),
+        is_int(parse(US_SIGN_UP, bodies[i], &call, &credentials),
                US_INVALID_REQUEST, "no JSON object: %s",
                apr_pescape_echo(pool, bodies[i], 0));
         said = complaints(&call);
-        ok(strncmp(said, " is no JSON object: ", 20) == 0,
+        ok(strncmp(said, " is not a JSON object: ", 23) == 0,
            "one complaint about the whole:%s", shown(said));
         ok(strstr(said, "secret") == NULL
                && strstr(call.cause, "secret") == NULL,
            "which does not quote it");
-        ok(credentials.email == NULL && credentials.password == NULL
-               && credentials.data == NULL
-               && credentials.captcha_token == NULL,
+        ok(credentials.email == NULL && credentials.password.text == NULL
+               && credentials.data.text == NULL
+               && credentials.captcha_token.text == NULL,
            "and there are no credentials");
     }
 }
 
 /* --- limits --- */
 
-static us_outcome with_password(us_request_kind kind, const char *piece,
+static us_outcome with_password(us_operation operation, const char *piece,
                                 int count)
 {
     us_credentials credentials;
     us_call call;
 
-    return parse(kind,
+    return parse(operation,
                  apr_pstrcat(pool, "{" EMAIL ",\"password\":\"",
                              repeat(piece, count), "\"}", NULL),
                  &call, &credentials);
@@ -286,26 +287,23 @@ static us_outcome with_password(us_request_kind kind, const char *piece,
 
 static void test_password_length(void)
 {
-    is_int(with_password(US_REQUEST_REGISTER, "x", 72), US_OK,
-           "72 bytes on register");
-    is_int(with_password(US_REQUEST_REGISTER, "x", 73), US_INVALID_REQUEST,
+    is_int(with_password(US_SIGN_UP, "x", 72), US_OK, "72 bytes on register");
+    is_int(with_password(US_SIGN_UP, "x", 73), US_INVALID_REQUEST,
            "73 bytes on register");
-    is_int(with_password(US_REQUEST_REGISTER, "\xC3\xA9", 36), US_OK,
+    is_int(with_password(US_SIGN_UP, "\xC3\xA9", 36), US_OK,
            "36 characters of two bytes");
-    is_int(with_password(US_REQUEST_REGISTER, "\xC3\xA9", 37),
-           US_INVALID_REQUEST, "37 characters of two bytes");
-    is_int(with_password(US_REQUEST_REGISTER, "\\u00e9", 36), US_OK,
-           "36 escapes: what they stand for counts");
-    is_int(with_password(US_REQUEST_REGISTER, "\\u00e9", 37),
-           US_INVALID_REQUEST, "37 escapes");
-    is_int(with_password(US_REQUEST_REGISTER, "\\uD83D\\uDE00", 18), US_OK,
+    is_int(with_password(US_SIGN_UP, "\xC3\xA9", 37), US_INVALID_REQUEST,
+           "37 characters of two bytes");
+    is_int(with_password(US_SIGN_UP, "\\u00e9", 36), US_OK,
+           "36 escapes: their meaning counts");
+    is_int(with_password(US_SIGN_UP, "\\u00e9", 37), US_INVALID_REQUEST,
+           "37 escapes");
+    is_int(with_password(US_SIGN_UP, "\\uD83D\\uDE00", 18), US_OK,
            "18 characters of four bytes");
-    is_int(with_password(US_REQUEST_REGISTER, "\\uD83D\\uDE00", 19),
-           US_INVALID_REQUEST, "19 characters of four bytes");
-    is_int(with_password(US_REQUEST_LOGIN, "x", 73), US_OK,
-           "73 bytes on login");
-    is_int(with_password(US_REQUEST_LOGIN, "x", 4000), US_OK,
-           "any length on login");
+    is_int(with_password(US_SIGN_UP, "\\uD83D\\uDE00", 19), US_INVALID_REQUEST,
+           "19 characters of four bytes");
+    is_int(with_password(US_LOG_IN, "x", 73), US_OK, "73 bytes on login");
+    is_int(with_password(US_LOG_IN, "x", 4000), US_OK, "any length on login");
 }
 
 static us_outcome with_email(const char *before, int count)
@@ -313,7 +311,7 @@ static us_outcome with_email(const char *before, int count)
     us_credentials credentials;
     us_call call;
 
-    return parse(US_REQUEST_LOGIN,
+    return parse(US_LOG_IN,
                  apr_pstrcat(pool, "{\"email\":\"", before, repeat("x", count),
                              "@b  \"," PASSWORD "}", NULL),
                  &call, &credentials);
@@ -326,7 +324,7 @@ static void test_email_length(void)
     is_int(with_email("   ", US_EMAIL_MAX - 2), US_OK,
            "blanks around it do not count");
     is_int(with_email("\\u0078", US_EMAIL_MAX - 3), US_OK,
-           "an escape counts as what it stands for");
+           "an escape counts by its meaning");
 }
 
 static us_outcome with_data(int depth)
@@ -334,7 +332,7 @@ static us_outcome with_data(int depth)
     us_credentials credentials;
     us_call call;
 
-    return parse(US_REQUEST_REGISTER,
+    return parse(US_SIGN_UP,
                  apr_pstrcat(pool, "{" EMAIL "," PASSWORD ",\"data\":{\"a\":",
                              repeat("[", depth), repeat("]", depth), "}}",
                              NULL),
@@ -353,11 +351,12 @@ static void test_no_copies(void)
     us_call call;
 
     spy_on("correct horse");
-    parse(US_REQUEST_LOGIN,
+    parse(US_LOG_IN,
           "{" EMAIL ",\"password\":\"correct horse\",\"x\":[\"correct horse\"]"
           "}",
           &call, &credentials);
-    is_int(spy_releases(), 0, "no parser has seen the password");
+    is_int(spy_readings() + spy_leaks(), 0,
+           "json-c has not seen the password");
 }
 
 /* --- reading a body --- */
@@ -398,11 +397,11 @@ static us_outcome read_it(fake_request *fake, const stub_read *reads,
                           int count)
 {
     stub_body(reads, count);
-    return us_request_read(&fake->r, &fake->call, US_REQUEST_LOGIN,
+    return us_request_read(&fake->r, &fake->call, US_LOG_IN,
                            &fake->credentials);
 }
 
-/* A piece of the body; the last one carries the end. */
+/* A piece of the body; the last one has the end. */
 static stub_read piece(fake_request *fake, const char *text, int last)
 {
     apr_bucket_alloc_t *alloc = fake->connection.bucket_alloc;
@@ -477,7 +476,7 @@ static void test_pieces(void)
     apr_pool_destroy(fake->r.pool);
 }
 
-/* A body of that many bytes, blanks behind the object. */
+/* A body of that many bytes, with blanks after the object. */
 static us_outcome read_sized(apr_size_t len, const char *content_length)
 {
     fake_request *fake = make_request("application/json");
@@ -543,7 +542,7 @@ static void test_read_failures(void)
     }
 }
 
-/* The brigade comes, but what is in it cannot be had. */
+/* The brigade arrives, but its content cannot be read. */
 static void test_unreadable_bucket(void)
 {
     fake_request *fake = make_request("application/json");
@@ -568,7 +567,7 @@ static void test_body_is_wiped(void)
     apr_size_t i;
 
     is_int(read_it(fake, &body, 1), US_OK, "a body with a password");
-    password = fake->credentials.password;
+    password = fake->credentials.password.text;
     ok(password[1] == 's', "which is there while the request lasts");
     apr_pool_clear(fake->r.pool);
     for (i = 0; i < sizeof("secret") + 1 && password[i] == '\0'; i++) {

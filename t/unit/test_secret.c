@@ -1,12 +1,13 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_secret.c: keys from a file, a command or the line itself; what is no
- * key; whose key it is; and that nothing of it outlives its pool.
+ * config/secret.c: keys from a file, a command or the line itself; what is not
+ * a key; who can read it; and that nothing of it outlives its pool.
  */
 #include "httpd_stubs.h"
 #include "tap.h"
 #include "us_secret.h"
+#include "us_wipe.h"
 
 #include <apr_base64.h>
 #include <apr_general.h>
@@ -30,8 +31,8 @@ static const char *repeat(char c, apr_size_t count)
 }
 
 /*
- * "file:PATH" of a file with that content and mode.  It lives in memory and
- * is gone with the program, however that ends.
+ * "file:PATH" of a file with this content and mode.  It lives in memory and
+ * disappears with the program, however that ends.
  */
 static const char *make_file(const char *content, apr_size_t len, mode_t mode)
 {
@@ -39,12 +40,12 @@ static const char *make_file(const char *content, apr_size_t len, mode_t mode)
 
     if (file < 0 || write(file, content, len) != (ssize_t)len
         || fchmod(file, mode) != 0) {
-        ok(0, "cannot make a file for a key");
+        ok(0, "cannot create a file for a key");
     }
     return apr_psprintf(pool, "file:/proc/self/fd/%d", file);
 }
 
-/* Load spec and check that it gives value, or is refused when that is NULL. */
+/* Checks that loading spec gives value, or is refused if value is NULL. */
 static us_secret *check_load(const char *spec, const char *value,
                              const char *name)
 {
@@ -73,7 +74,7 @@ static int is_zero(const volatile char *memory, apr_size_t len)
     return i == len;
 }
 
-/* --- what a key is made of, wherever it comes from --- */
+/* --- what a key consists of, from any source --- */
 
 #define KEY "sb_publishable_0123456789"
 #define S(literal) literal, sizeof(literal) - 1
@@ -111,6 +112,23 @@ static const struct {
     {"an escape", S("sb\x1Bx"), NULL},
     {"UTF-8", S("sch\xC3\xBCssel"), NULL},
     {"a byte order mark", S("\xEF\xBB\xBF" KEY), NULL},
+    {"double quotes", S("\"" KEY "\"\n"), NULL},
+    {"single quotes", S("'" KEY "'"), NULL},
+    {"backquotes", S("`" KEY "`"), NULL},
+    {"a quote in front", S("\"" KEY), NULL},
+    {"a quote behind", S(KEY "'"), NULL},
+    {"an assignment", S("SUPABASE_KEY=" KEY "\n"), NULL},
+    {"an assignment of a quoted key", S("KEY='" KEY "'"), NULL},
+    {"a short one", S("k=v"), NULL},
+    {"a variable", S("${SUPABASE_KEY}"), NULL},
+    {"the project's URL", S("https://abcdefgh.supabase.co"), NULL},
+    {"a URL in upper case", S("HTTP://127.0.0.1:8000"), NULL},
+    {"base64 with its end", S("c2VjcmV0cw=="), "c2VjcmV0cw=="},
+    {"with half of its end", S("c2VjcmV0c3M="), "c2VjcmV0c3M="},
+    {"a sign inside that no name has", S("c2V+cm=V0"), "c2V+cm=V0"},
+    {"quotes inside", S("a\"b'c`d"), "a\"b'c`d"},
+    {"an equals sign in front", S("=x"), "=x"},
+    {"a dollar sign", S("$"), "$"},
 };
 
 static void test_contents(void)
@@ -131,7 +149,7 @@ static void test_contents(void)
 
 /* --- lengths --- */
 
-/* A file of that many x and the tail; is it taken? */
+/* Loads a file of that many x and the tail; is it accepted? */
 static int file_of(apr_size_t count, const char *tail)
 {
     const char *content = apr_pstrcat(pool, repeat('x', count), tail, NULL);
@@ -255,7 +273,33 @@ static void test_exposed(void)
     }
 }
 
-/* --- commands and the line itself --- */
+/* Who can read the file besides root. */
+static void test_readers(void)
+{
+    apr_uid_t me = getuid();
+    apr_gid_t mine = getgid();
+    static const struct {
+        mode_t mode;
+        int by_group;
+    } cases[] = {{0400, 0}, {0600, 0}, {0640, 1}, {0660, 1}, {0620, 0}};
+    us_secret *secret = NULL;
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        us_secret_load(pool, pool, make_file(S(KEY), cases[i].mode), &secret);
+        is_int(us_secret_is_readable_by(secret, me, mine + 1), 1,
+               "mode %04o: its owner", (unsigned)cases[i].mode);
+        is_int(us_secret_is_readable_by(secret, me + 1, mine),
+               cases[i].by_group, "mode %04o: its group",
+               (unsigned)cases[i].mode);
+        is_int(us_secret_is_readable_by(secret, me + 1, mine + 1), 0,
+               "mode %04o: no one else", (unsigned)cases[i].mode);
+    }
+    us_secret_load(pool, pool, KEY, &secret);
+    is_int(us_secret_is_readable_by(secret, 0, 0), 0, "no file: nobody");
+}
+
+/* --- commands and values in the line --- */
 
 static void test_commands(void)
 {
@@ -264,7 +308,7 @@ static void test_commands(void)
 
     if (secret != NULL) {
         is_int(secret->source, US_SECRET_EXEC, "from a command");
-        is_int(secret->exposed, 0, "which nobody else reads");
+        is_int(secret->exposed, 0, "which no one else can read");
     }
     check_load("exec:/bin/echo -n " KEY, KEY, "without a line end");
     ok(stub_exec_line[0] == '\0' && is_zero(stub_exec_line, strlen(KEY)),
@@ -294,12 +338,17 @@ static void test_inline(void)
     check_load("k\xC3\xA9y", NULL, "no ASCII in the line");
 }
 
-/* No message may carry a piece of what might be the key. */
+/* No message may contain a piece of what might be the key. */
 static void test_messages(void)
 {
-    const char *const specs[]
-        = {"SECRET with blank", "SECRET\n", "exec:/bin/echo SECRET with blank",
-           make_file(S("SECRET\nSECRET\n"), 0600)};
+    const char *const specs[] = {"SECRET with blank",
+                                 "SECRET\n",
+                                 "exec:/bin/echo SECRET with blank",
+                                 make_file(S("SECRET\nSECRET\n"), 0600),
+                                 make_file(S("'SECRET'"), 0600),
+                                 make_file(S("KEY=SECRET"), 0600),
+                                 "${SECRET}",
+                                 "https://SECRET.supabase.co"};
     apr_size_t i;
 
     for (i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
@@ -340,18 +389,18 @@ static void test_wipe_functions(void)
     apr_pool_t *own;
     char *memory;
 
-    us_secret_wipe(text + 2, 5);
+    us_wipe(text + 2, 5);
     ok(memcmp(text,
               "01\0\0\0\0\0"
               "789",
               10)
            == 0,
        "wipes what it is told to and no more");
-    us_secret_wipe(text, 0);
+    us_wipe(text, 0);
     ok(text[0] == '0', "wipes nothing when told so");
     apr_pool_create(&own, pool);
     memory = apr_pstrdup(own, "0123456789");
-    us_secret_wipe_with(own, memory + 1, 8);
+    us_wipe_with(own, memory + 1, 8);
     ok(strcmp(memory, "0123456789") == 0, "nothing is wiped early");
     apr_pool_clear(own);
     ok(memory[0] == '0' && is_zero(memory + 1, 8) && memory[9] == '9',
@@ -379,12 +428,13 @@ static const char *jwt(const char *payload)
 
 static void check_kind(const char *value, us_key_kind kind, const char *name)
 {
-    us_secret secret = {value, strlen(value), US_SECRET_INLINE, 0};
+    us_secret secret
+        = {.value = value, .len = strlen(value), .source = US_SECRET_INLINE};
 
     is_int(us_secret_key_kind(pool, &secret), kind, "%s", name);
 }
 
-/* Its base64 holds + and / before the role is named. */
+/* Its base64 has + and / before the role. */
 #define DASHES "{\"ref\":\"~~~>>>???~~~>>>???\",\"role\":\"service_role\"}"
 
 static void test_kinds(void)
@@ -401,9 +451,9 @@ static void test_kinds(void)
     ok(strpbrk(jwt(DASHES), "-_") != NULL, "base64url of its own kind");
     check_kind(jwt(DASHES), US_KEY_JWT_SERVICE, "with - and _ in front");
     check_kind(jwt("{\"role\":\"service_role\"}x"), US_KEY_JWT_SERVICE,
-               "one byte behind a full group");
+               "one byte after a full group");
     check_kind(jwt("{\"role\":\"service_role\"}xx"), US_KEY_JWT_SERVICE,
-               "two bytes behind a full group");
+               "two bytes after a full group");
     check_kind("eyJhbGciOiJIUzI1NiJ9", US_KEY_JWT, "no payload");
     check_kind("eyJhbGciOiJIUzI1NiJ9.", US_KEY_JWT, "an empty payload");
     check_kind("eyJhbGciOiJIUzI1NiJ9..", US_KEY_JWT, "empty parts");
@@ -422,6 +472,7 @@ int main(void)
     test_command_lengths();
     test_file_paths();
     test_exposed();
+    test_readers();
     test_commands();
     test_inline();
     test_messages();

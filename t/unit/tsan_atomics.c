@@ -1,14 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * APR's atomic operations once more, for a httpd that runs under
- * ThreadSanitizer: preloaded, and built with it, they tell it what APR's own,
- * in a library that is not, keep to themselves.  httpd hands its connections'
- * pools from thread to thread with nothing else; without this whatever the
+ * APR's atomic operations again, for an httpd that runs under ThreadSanitizer.
+ * APR's own are in a library that is not built with it, so it does not see
+ * them; these are built with it and preloaded.  httpd passes its connections'
+ * pools from thread to thread with nothing else.  Without this, whatever the
  * module keeps in a request's memory looks like a race with the request that
  * had the memory before.
  *
- * Sequentially consistent, as APR's are on every machine that has TSan.
+ * Sequentially consistent, like APR's on every machine that has TSan.
  */
 #include <apr_atomic.h>
 

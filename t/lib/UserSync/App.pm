@@ -1,19 +1,20 @@
 package UserSync::App;
 
-# The application behind httpd, for ProxyPass. It writes down what it is asked
-# and answers 200 with JSON:
+# The application behind httpd, for ProxyPass. It records its requests and
+# answers 200 with JSON:
 #
 #   my $app = UserSync::App->start;
 #   ... ProxyPass "/" "${\ $app->url }/" ...
 #   my ($request) = $app->requests;
 #
-# A request is a hash: method, path (with the query), header_list ([name, value]
-# as received), headers (lower case, repeated ones joined by ", "), body, time.
+# A request is a hash: method, path (with the query), header_list ([name,
+# value] as received), headers (lower case, repeated ones joined by ", "),
+# body, time.
 #
 #   start(code => sub { my ($request) = @_; ... }, processes => 4)
 #
-# runs the block for each request, in the background. What it returns is the
-# answer, as JSON; when it dies the answer is 500 and {"error": what it said}.
+# runs the block for each request, in the background. Its return value is the
+# answer, as JSON; if it dies, the answer is 500 and {"error": the message}.
 # Each process serves one request at a time.
 
 use strict;
@@ -51,10 +52,10 @@ sub start {
 sub port { return $_[0]{port} }
 sub url  { return "http://127.0.0.1:$_[0]{port}" }
 
-# What it was asked so far, in order.
+# Its requests so far, in order.
 sub requests {
     my ($self) = @_;
-    # by way of a list: sort has no value in scalar context
+    # through a list: sort has no value in scalar context
     my @all = sort { $a->{time} <=> $b->{time} }
         map { JSON::PP::decode_json($_) }
         split /\n/, slurp($self->{account}) || '';
@@ -89,7 +90,7 @@ sub _serve {
     return;
 }
 
-# False when the connection is to be closed.
+# False if the connection is to be closed.
 sub _read {
     my ($server, $socket) = @_;
     my $in = \$server->{in}{$socket};
@@ -108,7 +109,7 @@ sub _read {
     return 1;
 }
 
-# Takes a request off the front, if all of it is there.
+# Removes a request from the front, if all of it has arrived.
 sub _parse {
     my ($in) = @_;
     $$in =~ /\A(.*?)\r\n\r\n/s or return;
@@ -129,13 +130,13 @@ sub _parse {
     return {
         method => $method, path => $path, header_list => \@list,
         headers => \%header, body => $body, time => time,
-        # chunks are not understood, so that nothing may follow
+        # chunks are not supported, so nothing may follow
         last => $version ne 'HTTP/1.1' || $header{'transfer-encoding'}
             || ($header{connection} || '') =~ /close/i ? 1 : 0,
     };
 }
 
-# In one piece: the processes share the file.
+# In one piece, as the processes share the file.
 sub _write_down {
     my ($server, $request) = @_;
     sysopen my $fh, $server->{account}, O_WRONLY | O_APPEND | O_CREAT

@@ -1,13 +1,13 @@
 package UserSync::Background;
 
-# A part of a test that runs in a process of its own while the test goes on:
+# A part of a test that runs in its own process while the test continues:
 #
 #   my $job = UserSync::Background->start(sub { ...; return $anything });
 #   ...
 #   my $anything = $job->result;
 #
-# The block may look at $_[0]->stopping: true once the result is wanted, or
-# when the test has ended.
+# The block can check $_[0]->stopping: true once the result is wanted, or when
+# the test has ended.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ sub start {
     die "fork: $!" unless defined $pid;
     if (!$pid) {
         close $life;
-        # else a job would not see the end of another before its own
+        # otherwise a job would not notice the end of another before its own
         close $_ for values %lives;
         $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP ALRM __DIE__);
         my $self = bless { end => $end }, $class;
@@ -43,7 +43,7 @@ sub start {
     return bless { pid => $pid, file => $file, owner => $$ }, $class;
 }
 
-# For the block: is it to end? Waits that long for it.
+# For the block: should it end? Waits that long for it.
 sub stopping {
     my ($self, $seconds) = @_;
     my $in = '';
@@ -53,7 +53,7 @@ sub stopping {
 
 sub pid { return $_[0]{pid} }
 
-# Tells the block to end, unless it is to end by itself, and waits for that.
+# Tells the block to end, unless it ends by itself, and waits for that.
 sub _reap {
     my ($self, $by_itself) = @_;
     my $pid = delete $self->{pid} or return;
@@ -65,17 +65,17 @@ sub _reap {
     return;
 }
 
-# Has it come to its end?
+# Has it ended?
 sub is_done { return !$_[0]{pid} || -e $_[0]{file} || !alive($_[0]{pid}) }
 
-# The same as result for a block that knows when it is done.
+# Like result, for a block that ends by itself.
 sub finished {
     my ($self) = @_;
     $self->_reap(1);
     return $self->result;
 }
 
-# Waits for the end of the block and returns its value; dies with it.
+# Waits for the end of the block and returns its value; dies if it died.
 sub result {
     my ($self) = @_;
     $self->_reap;
@@ -88,7 +88,7 @@ sub result {
 sub DESTROY {
     my ($self) = @_;
     return unless ($self->{owner} || 0) == $$ && $self->{pid};
-    # it may be stopped or stuck, and nobody wants its value
+    # it may be stopped or stuck, and its value is not needed
     kill $_, $self->{pid} for qw(CONT KILL);
     $self->_reap;
     return;

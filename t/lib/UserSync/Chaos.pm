@@ -1,7 +1,7 @@
 package UserSync::Chaos;
 
-# What the tests in t/chaos share. They take about half a minute together in the
-# suite, and as long as they are worth with USERSYNC_CHAOS=1 (make test-chaos).
+# What the tests in t/chaos share. In the suite they take about half a minute
+# in all, and much longer with USERSYNC_CHAOS=1 (make test-chaos).
 
 use strict;
 use warnings;
@@ -29,7 +29,7 @@ sub scaled {
     return $ENV{USERSYNC_CHAOS} ? $long : $short;
 }
 
-# ---- chance: the same again with USERSYNC_SEED=...
+# ---- randomness: USERSYNC_SEED=... repeats a run
 
 my $seed = $ENV{USERSYNC_SEED} || (time ^ $$) & 0xffff;
 srand $seed;
@@ -37,16 +37,16 @@ srand $seed;
 sub pick   { return $_[rand @_] }
 sub chance { return rand() < $_[0] }
 
-# Said when a test fails, for the next try.
+# Printed when a test fails, for the next try.
 END {
     my $builder = Test::More->builder;
     $builder->diag("USERSYNC_SEED=$seed")
         if $builder->expected_tests && !$builder->is_passing;
 }
 
-# ---- what comes back
+# ---- the replies
 
-# "14 x 200, 2 x 503 store_unavailable" of what UserSync::Load has seen
+# "14 x 200, 2 x 503 store_unavailable" from the result of UserSync::Load
 sub summary {
     my ($seen) = @_;
     return join(', ', map {"$seen->{by}{$_} x $_"} sort keys %{ $seen->{by} })
@@ -68,7 +68,7 @@ sub kinds_ok {
         [], $name) || Test::More::diag(Test::More::explain($seen->{bad}));
 }
 
-# ---- who comes
+# ---- the clients
 
 # The request for UserSync::Load that registers a new user each time.
 sub registrations {
@@ -83,7 +83,7 @@ sub registrations {
 
 # ---- what must be true afterwards
 
-# These users have a row, and nobody else. As ids; in the database app.
+# These users have a row, and no others. By ids; in the database app.
 sub rows_ok {
     my ($pg, $ids, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -97,8 +97,8 @@ sub rows_ok {
         { without_row => [], row_too_many => [] }, $name);
 }
 
-# All places of UserSyncMaxConcurrent are there again, and not one too many:
-# of as many logins and some more at a Supabase that hangs, so many wait. The
+# All places of UserSyncMaxConcurrent are free again, and not one too many: of
+# a few more logins than that at a hung Supabase, exactly this many wait. The
 # double is the suite's; $person can log in.
 sub places_ok {
     my ($httpd, $limit, $person, $name) = @_;
@@ -109,7 +109,7 @@ sub places_ok {
         return scalar(() = (slurp($httpd->access_log) || '')
             =~ /outcome=busy/g);
     };
-    # who waited may be cut off when Supabase lets go of him
+    # waiting requests may be cut off when Supabase releases them
     $httpd->allow_log(qr/usersync-login: (?:busy|upstream_bad_answer):/);
     $double->clear_faults;
     $double->clear_requests;

@@ -1,6 +1,6 @@
 package UserSync::Config;
 
-# Apache::TestConfig that stays on the loopback interface and takes its ports
+# Apache::TestConfig that stays on the loopback interface and gets its ports
 # from the system.
 
 use strict;
@@ -13,7 +13,7 @@ sub new_test_server {
     return UserSync::Config::Server->new($args || $self);
 }
 
-# <VirtualHost name> in *.conf.in gets a port and a Listen line of its own.
+# <VirtualHost name> in *.conf.in gets its own port and Listen line.
 sub parse_vhost {
     my ($self, @arg) = @_;
     my $vhost = $self->SUPER::parse_vhost(@arg) or return;

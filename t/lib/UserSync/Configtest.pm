@@ -1,12 +1,12 @@
 package UserSync::Configtest;
 
-# Asks `httpd -t` about configurations, for the tests of what it must say:
+# Checks configurations with `httpd -t`, for the tests of its messages:
 #
 #   my $check = UserSync::Configtest->new;
 #   $check->refused_ok($check->config(UserSyncTimeout => '1ms'), 'too short',
 #       qr/UserSyncTimeout/);
 #
-# Every call fails the test when httpd crashes or when the key is shown.
+# Every call fails the test if httpd crashes or if the key is shown.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ use UserSync::Httpd ();
 use UserSync::Test ();
 use UserSync::Util qw(slurp spew);
 
-# Anywhere in the output is wrong.
+# Must not be anywhere in the output.
 my $SECRET = 'NeverToBeShown';
 
 sub secret { return "sb_publishable_${SECRET}_0123456789" }
@@ -25,7 +25,7 @@ sub secret { return "sb_publishable_${SECRET}_0123456789" }
 # Arguments as for UserSync::Httpd->new.
 sub new {
     my ($class, %arg) = @_;
-    # what loads slowly and has no part in it
+    # these load slowly and are not needed
     my @without = qw(ssl http2 socache_shmcb status rewrite proxy_http proxy);
     my $httpd = UserSync::Httpd->new(without => \@without, %arg);
     my $self = bless { httpd => $httpd }, $class;
@@ -37,7 +37,7 @@ sub httpd    { return $_[0]{httpd} }
 sub dir      { return $_[0]{httpd}->dir }
 sub key_file { return $_[0]{key_file} }
 
-# A file in the directory of the server; returns its path.
+# Writes a file in the directory of the server; returns its path.
 sub file {
     my ($self, $name, $text, $mode) = @_;
     my $file = spew($self->dir . "/$name", $text);
@@ -65,7 +65,7 @@ sub vhost {
         '</VirtualHost>', '';
 }
 
-# A route of a vhost's own.
+# A route for a vhost.
 sub route {
     my ($self, $handler) = @_;
     return '<Location "/in">', 'SetHandler ' . ($handler || 'usersync-login'),
@@ -92,7 +92,7 @@ sub said {
     return ($status, $said);
 }
 
-# Accepted without a word of ours.
+# Accepted without any message of ours.
 sub accepted_ok {
     my ($self, $text, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -101,7 +101,7 @@ sub accepted_ok {
         || Test::More::diag($said);
 }
 
-# Refused, and every pattern is in what httpd says; returns that.
+# Refused, and httpd's output has every pattern; returns the output.
 sub refused_ok {
     my ($self, $text, $name, @like) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -1,7 +1,7 @@
 package UserSync::Contract;
 
-# What every reply of the module must be like, whatever the outcome: one test
-# per reply, one line of diagnosis per thing that is wrong with it.
+# Checks for every reply of the module, whatever the outcome: one test per
+# reply, one line of diagnosis per problem.
 #
 #   use UserSync::Test;
 #   use UserSync::Contract;
@@ -19,7 +19,7 @@ use Test::More import => ['!done_testing'];
 use UserSync::Test ();
 
 our @EXPORT = qw(
-    credentials not_asked_ok problem_ok reply_complaints session_text
+    credentials logged_out_ok not_asked_ok problem_ok reply_complaints session_text
     store_lines success_ok upstream_lines
 );
 
@@ -34,7 +34,7 @@ my %TITLE = (
     504 => 'Gateway Timeout',
 );
 
-# All that a reply may carry: what is not here was Supabase's or is a mistake.
+# All headers that a reply may have: any other is Supabase's or a mistake.
 my %HEADER = map { $_ => 1 } qw(
     date server connection keep-alive content-type content-length
     cache-control x-content-type-options x-request-id retry-after allow
@@ -44,7 +44,7 @@ my %HEADER = map { $_ => 1 } qw(
 my $UUID = qr/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/;
 my %seen_id;
 
-# E-mail and password of somebody new.
+# E-mail and password of a new user.
 my $person = 0;
 sub credentials {
     my (%more) = @_;
@@ -52,8 +52,8 @@ sub credentials {
         password => 'correct horse battery', %more };
 }
 
-# Nothing has arrived at Supabase since the last time that this was asked, or
-# since double->clear_requests.
+# Nothing has arrived at Supabase since the last call, or since
+# double->clear_requests.
 sub not_asked_ok {
     my ($name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -62,8 +62,8 @@ sub not_asked_ok {
     return is_deeply(\@arrived, [], $name || 'Supabase is not asked');
 }
 
-# Lines that a failure on the way to Supabase, or to PostgreSQL, may write:
-# how often is up to the limiter of repeated lines.
+# Lines that a failure on the way to Supabase, or to PostgreSQL, may write: the
+# limiter of repeated lines decides how often.
 sub upstream_lines {
     return qr/usersync:(?:warn|error)\].*usersync-\w+:\x20(?:
         upstream_\w+|outcome_unknown|over_\w+_limit)/x;
@@ -85,7 +85,7 @@ sub _count {
     return scalar grep { lc $_->[0] eq $name } @{ $response->{header_list} };
 }
 
-# What is wrong with any reply. May: further header names that are fine.
+# What is wrong with any reply. May: further header names that are allowed.
 sub reply_complaints {
     my ($response, @may) = @_;
     return "no response: $response->{error}" if $response->{error};
@@ -109,7 +109,7 @@ sub reply_complaints {
     return (@wrong, _conditional_headers($response));
 }
 
-# Headers that belong to some statuses and to no other.
+# Headers that belong to some statuses only.
 sub _conditional_headers {
     my ($response) = @_;
     my ($status, $header) = @$response{qw(status headers)};
@@ -118,6 +118,8 @@ sub _conditional_headers {
         'allow' => $status =~ /^(?:204|405)$/ && qr/POST, OPTIONS/,
         'www-authenticate' => $status == 401 && qr/Bearer realm="[^"]*"/,
     );
+    $want{'www-authenticate'} .= ', error="invalid_token"'
+        if ($response->{body} || '') =~ /"code":"invalid_token"/;
     my @wrong;
     for my $name (sort keys %want) {
         my $value = $header->{$name};
@@ -131,7 +133,7 @@ sub _conditional_headers {
 
 # An error: status, public code, name of the test; then as they apply
 #   detail => string or pattern, reasons => [...], fields => [names],
-#   retry_after => seconds or [least, most], headers => [may also come],
+#   retry_after => seconds or [least, most], headers => [also allowed],
 #   head => 1 (the answer to HEAD has no body)
 sub problem_ok {
     my ($response, $status, $code, $name, %want) = @_;
@@ -159,11 +161,11 @@ sub _retry_complaints {
     return "retry-after not within $least and $most";
 }
 
-# RFC 9457, and what DESIGN adds to it.
+# RFC 9457, and the members that docs/routes.md adds.
 sub _problem_complaints {
     my ($response, $code, $want) = @_;
     my ($json, $status) = @$response{qw(json status)};
-    return 'the body is no JSON object' unless ref $json eq 'HASH';
+    return 'the body is not a JSON object' unless ref $json eq 'HASH';
     my @wrong;
     my @members = qw(code detail request_id status title type);
     push @members, 'errors' if $json->{code} && $json->{code} eq
@@ -210,7 +212,22 @@ sub _wanted_complaints {
     return @wrong;
 }
 
-# A success: session => 0 or 1, user_id => ..., headers => [may also come]
+# The answer to a logout: 204, nothing in it, and no Allow as for OPTIONS
+sub logged_out_ok {
+    my ($response, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $header = $response->{headers};
+    my @wrong = grep { $_ ne 'allow: missing' } reply_complaints($response);
+    push @wrong, "status $response->{status}, not 204"
+        if $response->{status} != 204;
+    push @wrong, 'a body' if length($response->{body} || '');
+    push @wrong, map {"header $_"} grep { defined $header->{$_} }
+        qw(allow content-type content-length);
+    return ok(!@wrong, $name)
+        || diag(join("\n", @wrong, UserSync::Test::show($response)));
+}
+
+# A success: session => 0 or 1, user_id => ..., headers => [also allowed]
 sub success_ok {
     my ($response, $name, %want) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -220,7 +237,7 @@ sub success_ok {
         if $response->{status} != 200;
     push @wrong, 'content type'
         if ($response->{headers}{'content-type'} || '') ne 'application/json';
-    if (ref $json ne 'HASH') { push @wrong, 'the body is no JSON object' }
+    if (ref $json ne 'HASH') { push @wrong, 'the body is not a JSON object' }
     else {
         push @wrong, 'members' if "@{[sort keys %$json]}" ne 'session user_id';
         push @wrong, 'user_id' unless ($json->{user_id} || '') =~ /\A$UUID\z/;

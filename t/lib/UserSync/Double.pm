@@ -6,10 +6,10 @@ use Carp qw(croak);
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use HTTP::Tiny;
-use IO::Socket::INET;
 use JSON::PP ();
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
+use UserSync::Util qw(reserved_socket);
 
 my $PROGRAM = abs_path(dirname(__FILE__) . '/../../double/supabase-auth');
 my @PORTS = qw(http control https https_wrong_name https_unknown_ca
@@ -18,16 +18,23 @@ my $JSON = JSON::PP->new->utf8->allow_nonref->canonical;
 
 # start(dir => DIR, autoconfirm => 0|1, config => {...}, fixtures => DIR,
 #       ports => {name => N}, restore => FILE, timeout => seconds)
+# Ports that are not given are reserved until stop(): the double can bind and
+# listen beside the reservation, and while it is down nobody else can.
 sub start {
     my ($class, %arg) = @_;
     croak 'dir is missing' if !defined $arg{dir};
     my $self = bless {dir => $arg{dir}, owner => $$}, $class;
     if (!-d $self->{dir}) { mkdir $self->{dir} or croak "$self->{dir}: $!" }
+    my %port = %{$arg{ports} || {}};
+    my @free = grep { !$port{$_} } @PORTS;
+    $self->{reserved} = [map { reserved_socket() } @free];
+    @port{@free} = map { $_->sockport } @{$self->{reserved}};
+    $self->{ports} = \%port;
     $self->_spawn(%arg);
     return $self;
 }
 
-# attach(ready_file => PATH): control a double that somebody else started
+# attach(ready_file => PATH): control a double that was started elsewhere
 sub attach {
     my ($class, %arg) = @_;
     my $file = $arg{ready_file} or croak 'ready_file is missing';
@@ -44,8 +51,7 @@ sub _spawn {
     push @cmd, '--config', $JSON->encode($arg{config}) if $arg{config};
     push @cmd, '--fixtures', $arg{fixtures} if defined $arg{fixtures};
     push @cmd, '--restore', $arg{restore} if defined $arg{restore};
-    my %port = %{$arg{ports} || {}};
-    push @cmd, map { ('--port', "$_=$port{$_}") } sort keys %port;
+    push @cmd, map { ('--port', "$_=$self->{ports}{$_}") } @PORTS;
     my $log = $self->{log} = "$self->{dir}/stderr.log";
     unlink "$self->{dir}/ready.json";
     my $pid = fork // croak "fork: $!";
@@ -69,7 +75,6 @@ sub _wait_ready {
         $self->stop;
         die "the Supabase Auth double $why:\n" . $self->stderr;
     }
-    delete $self->{holders};
     return $self;
 }
 
@@ -156,6 +161,7 @@ sub faults {
     return wantarray ? @$list : $list;
 }
 
+sub release      { return $_[0]->_call(POST => '/release') }
 sub clear_faults { return $_[0]->_call(DELETE => '/faults') }
 
 # requests(), requests('token'): what arrived, in order
@@ -169,15 +175,55 @@ sub requests {
 sub clear_requests { return $_[0]->_call(DELETE => '/requests') }
 sub stats { return $_[0]->_call(GET => '/stats') }
 
+# issued(): the access tokens of sessions since the last reset (restarts do not
+# count), in order:
+# {sub, session_id, method, time}; method is what a hook was told
+sub issued { return @{$_[0]->_call(GET => '/issued')} }
+
+# hook_stats(): {custom_access_token => {calls, tries, answers => {allowed,
+# refused}}, ...} of the hooks that were called
+sub hook_stats { return $_[0]->_call(GET => '/hooks') }
+
+# mails(), mails($email): what users have got and not used: {id, email, phone, kind, code,
+# hash}. kind is confirmation or recovery, code what POST /verify takes with the
+# address, hash the token of the link (GET /verify) and token_hash.
+sub mails {
+    my ($self, $email) = @_;
+    my $query = defined $email ? "?email=$email" : '';
+    return @{$self->_call(GET => "/mails$query")};
+}
+
+# otp($email), otp($email, 'confirmation'): one of them, or undef
+sub otp {
+    my ($self, $email, $kind) = @_;
+    my ($mail) = grep { !$kind || $_->{kind} eq $kind } $self->mails($email);
+    return $mail;
+}
+
+# auth_code($id, $method, $verifier): for the grant pkce; method: oauth,
+# magiclink, email/signup ...
+sub auth_code {
+    my ($self, $id, $method, $verifier) = @_;
+    return $self->_call(POST => '/code', {id => $id, method => $method,
+        verifier => $verifier})->{code};
+}
+
+# id_token(provider => 'google', sub => ..., email => ..., name => ...): for the
+# grant id_token
+sub id_token {
+    my ($self, %h) = @_;
+    return $self->_call(POST => '/idtoken', \%h)->{id_token};
+}
+
 # mint($id, claims => {...}, expires_in => N, alg => ..., header => {...}): an
-# access token; what is undef of claims and header is left out
+# access token; claims and headers that are undef are left out
 sub mint {
     my ($self, $id, %h) = @_;
     return $self->_call(POST => '/mint', {%h, id => $id})->{access_token};
 }
 
-# rotate('ES256' | 'RS256'): a new key signs from now on, whose kid is returned;
-# those before stay in the JWKS until revoke_keys
+# rotate('ES256' | 'RS256'): signs with a new key from now on and returns its
+# kid; older keys stay in the JWKS until revoke_keys
 sub rotate {
     my ($self, $alg) = @_;
     return $self->_call(POST => '/keys', {alg => $alg})->{kid};
@@ -221,9 +267,16 @@ sub _wait_stats {
     return 1;
 }
 
-# stop(keep_ports => 1): connections are refused and nobody else gets the ports
+# for good: the ports are given back
 sub stop {
-    my ($self, %arg) = @_;
+    my ($self) = @_;
+    $self->_end;
+    delete $self->{reserved};
+    return;
+}
+
+sub _end {
+    my ($self) = @_;
     my $pid = delete $self->{pid} or return;
     kill TERM => $pid;
     my $until = time + 5;
@@ -231,36 +284,21 @@ sub stop {
         if (time > $until) { kill KILL => $pid; waitpid $pid, 0; last }
         sleep 0.01;
     }
-    $self->_hold_ports if $arg{keep_ports};
     return;
 }
 
-# a bound socket that does not listen: the double can still bind beside it
-sub _hold_ports {
-    my ($self) = @_;
-    $self->{holders} = [map {
-        IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-            LocalPort => $self->{ready}{$_}, ReuseAddr => 1, Proto => 'tcp')
-            // die "port $self->{ready}{$_}: $@\n"
-    } @PORTS];
-    return;
-}
-
-# down(): save everything and stop; up(): back on the same ports
+# down(): save everything and stop, connections are refused; up(): back on the
+# same ports
 sub down {
     my ($self) = @_;
     croak 'not started by this process' if !$self->{pid};
-    # what is answered after the state was saved would be forgotten
+    # an answer after the state was saved would be forgotten
     $self->{saved}
         = $self->_call(POST => '/save', { last => JSON::PP::true })->{file};
-    return $self->stop(keep_ports => 1);
+    return $self->_end;
 }
 
-sub up {
-    my ($self) = @_;
-    return $self->_spawn(restore => $self->{saved},
-        ports => {map { $_ => $self->{ready}{$_} } @PORTS});
-}
+sub up { return $_[0]->_spawn(restore => $_[0]{saved}) }
 
 # "Supabase restarts": same ports, same users, all connections lost
 sub restart {

@@ -48,17 +48,17 @@ sub logged_db {
     return $name;
 }
 
-# What the block makes the module ask of the table in such a database:
-# "SELECT" and "INSERT", in order. A look at the catalog does not count.
+# The statements of the module on the table during the block, in such a
+# database: "SELECT" and "INSERT", in order. Looks at the catalog are left out.
 sub sql_of {
     my ($db, $code) = @_;
-    return [map { /^(\w+)/ } grep { !/pg_catalog|pg_index|pg_class/ }
+    return [map { /^(\w+)/ } grep { !/pg_catalog[.]pg_(?:class|attribute|control)/ }
         statements($db, $code)];
 }
 
-# A private httpd with that database (of has_row and visit_ok from then on) and
-# these lines; further arguments as for UserSync::Httpd->new. There is something
-# at /open, /app/, /app/file and /app/other.
+# A private httpd with that database (which has_row and visit_ok use from then
+# on) and these lines; further arguments as for UserSync::Httpd->new. It has
+# /open, /app/, /app/file and /app/other.
 sub gate_server {
     my ($of, $config, %arg) = @_;
     $db = $of;
@@ -71,8 +71,11 @@ sub gate_server {
     return $httpd;
 }
 
-# A <Location> that lets anybody in under the name that he gives, with lines
-# of its own. Response headers of the name Env-... show the environment.
+# The database that has_row and visit_ok look at from now on.
+sub has_rows_in { $db = shift; return }
+
+# A <Location> that admits anybody under the name that they give, with these
+# lines. Response headers named Env-... show the environment.
 sub guarded {
     my ($path, @lines) = @_;
     return join "\n", qq{<Location "$path">}, <<'CONF' . join("\n", @lines),
@@ -90,7 +93,7 @@ CONF
 
 # ---- users and requests
 
-# The id of somebody who was never here.
+# The id of a user who was never here.
 sub new_id {
     return sprintf '%08x-%04x-4000-8000-%012x', $$, $ids >> 16, ++$ids;
 }
@@ -102,7 +105,7 @@ sub as_user {
         'Basic ' . MIME::Base64::encode("$name:guest\@example.com", ''));
 }
 
-# GET by a user (undef: nobody); path may be a URL.
+# GET by a user (undef: none); path may be a URL.
 sub visit {
     my ($httpd, $path, $user, %header) = @_;
     return get($path =~ /^http/ ? $path : $httpd->url($path),
@@ -116,7 +119,7 @@ sub has_row {
         'SELECT count(*) FROM users WHERE id::text = ?', $id);
 }
 
-# ---- what to look at
+# ---- checks
 
 # Let through, with a row.
 sub visit_ok {
@@ -144,7 +147,7 @@ sub problem_ok {
         $name || "$status $code") || Test::More::diag(show($response));
 }
 
-# [outcome, user, by SQL or not] of the last request in the access log.
+# [outcome, user, whether there was SQL] of the last request in the access log.
 sub gate_notes {
     my ($httpd) = @_;
     my ($outcome, $user, $store) = (slurp($httpd->access_log) || '')

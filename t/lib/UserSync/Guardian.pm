@@ -1,7 +1,7 @@
 package UserSync::Guardian;
 
-# Nothing stays behind: a small process of its own session waits until the run
-# has ended, in whatever way (also by SIGKILL), ends what the run started and
+# Nothing is left behind: a small process in its own session waits until the
+# run has ended, in any way (also by SIGKILL), ends what the run started and
 # removes its directory.
 
 use strict;
@@ -56,14 +56,15 @@ sub _guard {
     return;
 }
 
-# Processes of this run: started with its name in their environment, or at home
-# in its directory (PostgreSQL's backends overwrite their environment).
+# Processes of this run: started with its name in their environment, or with
+# its directory as their working directory (PostgreSQL's backends overwrite
+# their environment).
 sub processes {
     my ($dir) = @_;
     return _find("USERSYNC_RUN=$dir", $dir);
 }
 
-# Those that a test file has started, which puts its pid into USERSYNC_TEST.
+# Processes that a test file has started; it puts its pid into USERSYNC_TEST.
 sub processes_of_test {
     my ($pid) = @_;
     return _find("USERSYNC_TEST=$pid");
@@ -86,7 +87,7 @@ sub _find {
     return sort { $a <=> $b } keys %found;
 }
 
-# What is still running although everything has been stopped, for a message.
+# What still runs after everything was stopped, for a message.
 sub leftovers {
     my ($dir) = @_;
     return describe(processes($dir));
@@ -105,7 +106,7 @@ sub sweep {
     for my $signal ('TERM', 'KILL') {
         my $end = time + 5;
         while (my @pids = processes($dir)) {
-            # TERM asks a postmaster to wait for its clients: QUIT does not
+            # TERM makes a postmaster wait for its clients: QUIT does not
             my ($postmaster)
                 = (slurp("$dir/pg/data/postmaster.pid") || '') =~ /^(\d+)/;
             kill 'CONT', @pids;

@@ -1,9 +1,9 @@
 package UserSync::HTTP;
 
-# An HTTP/1.1 client that does what it is told, bytes included. A response is
-# a hash: status, reason, headers (lower case, repeated ones joined by ", "),
-# header_list ([name, value] as received), body, json (undef when the body is
-# none), elapsed (seconds), and error when there was no complete response.
+# An HTTP/1.1 client that sends whatever it is told, byte by byte. A response
+# is a hash: status, reason, headers (lower case, repeated ones joined by ",
+# "), header_list ([name, value] as received), body, json (undef if the body is
+# not JSON), elapsed (seconds), and error if there was no complete response.
 
 use strict;
 use warnings;
@@ -57,8 +57,8 @@ sub build {
     return join("\r\n", @head, '', '') . (defined $body ? $body : '');
 }
 
-# Takes one response off the front of $$in. Returns nothing when more bytes are
-# needed; $eof says that there will be none.
+# Removes one response from the front of $$in. Returns nothing if more bytes
+# are needed; $eof says that there will be none.
 sub parse {
     my ($in, $method, $eof) = @_;
     return unless $$in =~ /\A(.*?)\r?\n\r?\n/s;
@@ -118,7 +118,7 @@ sub _broken {
         %{ $response || {} }, error => $error };
 }
 
-# (body, bytes used), or an empty list when the last chunk is not there yet
+# (body, bytes used), or an empty list if the last chunk has not arrived
 sub _dechunk {
     my ($in) = @_;
     my ($body, $pos) = ('', 0);
@@ -139,13 +139,15 @@ sub _dechunk {
 
 # ---- a connection
 
-# url => ..., ca => file (verify) and tls => {IO::Socket::SSL options}
+# url => ..., ca => file (verify), tls => {IO::Socket::SSL options}, and from
+# => the client's own address, any of 127.0.0.0/8
 sub connect {
     my ($class, $url, %arg) = @_;
     my ($scheme, $host, $port) = split_url($url);
     my $socket = IO::Socket::INET->new(
         PeerAddr => $host, PeerPort => $port, Proto => 'tcp',
         Timeout => 10 * patience(),
+        $arg{from} ? (LocalAddr => $arg{from}) : (),
     ) or die "cannot connect to $host:$port: $@\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
     if ($scheme eq 'https') {
@@ -175,10 +177,10 @@ sub send {
     return 1;
 }
 
-# No more bytes from us, as a client that shuts down its side.
+# Shuts down the sending side of the connection.
 sub done_sending { shutdown $_[0]{socket}, 1; return }
 
-# Reads what there is, waiting at most until $end. False after that time.
+# Reads what there is, waiting until $end at most. False after that time.
 sub _fill {
     my ($self, $end) = @_;
     my $socket = $self->{socket};
@@ -218,8 +220,8 @@ sub response {
     }
 }
 
-# True when the server closes the connection within the time, nothing more
-# being sent.
+# True if the server closes the connection within the time, without sending
+# more.
 sub closed {
     my ($self, $timeout) = @_;
     my $end = time + ($timeout || 5) * patience();
@@ -239,23 +241,24 @@ sub exchange {
     my %option = map { $_ => delete $header{$_} } grep {/^-/} keys %header;
     my $start = time;
     my $self = eval {
-        $class->connect($url, ca => $option{-ca}, tls => $option{-tls});
+        $class->connect($url, ca => $option{-ca}, tls => $option{-tls},
+            from => $option{-from});
     } or return { %{ _broken(\my $none, "$@") }, elapsed => time - $start };
     $self->send(build($method, $url, $body, %header));
     my $response;
     do { $response = $self->response($option{-timeout}, $method) }
         while $response->{status} =~ /^1..$/ && !$response->{error};
     $response->{elapsed} = time - $start;
-    # httpd logs a request before it closes the connection: whoever looks into
-    # the logs next finds it there
+    # httpd logs a request before it closes the connection: so the line is in
+    # the log afterwards
     $self->closed(2)
         if !$response->{error}
         && ($response->{headers}{connection} || '') =~ /close/i;
     return $response;
 }
 
-# Sends all requests at the same moment: every connection is open and holds its
-# whole request but for the last byte before the first last byte goes out.
+# Sends all requests at the same moment: every connection is open and has its
+# whole request except the last byte before the first last byte is sent.
 # @requests: [method, url, body, headers...]; http only. Responses in order.
 sub at_once {
     my ($class, $timeout, @requests) = @_;
@@ -277,7 +280,7 @@ sub at_once {
             my $call = $call_of{ fileno $socket };
             _step($call, $released);
             $poll->mask($socket => _interest($call, $released));
-            # only now: a closed handle could not be taken off the list
+            # only now: a closed handle could not be removed from the list
             CORE::close $socket if $call->{response};
         }
     }
@@ -296,6 +299,9 @@ sub _open {
     my $socket = IO::Socket::INET->new(Proto => 'tcp') or die "socket: $!";
     $socket->blocking(0);
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
+    my %option = @header;
+    bind $socket, pack_sockaddr_in(0, inet_aton($option{-from}))
+        or die "bind: $!" if $option{-from};
     CORE::connect $socket, pack_sockaddr_in($port, inet_aton($host))
         or $!{EINPROGRESS}
         or die "connect: $!";

@@ -1,14 +1,14 @@
 package UserSync::Httpd;
 
-# An httpd of a test's own, for tests that need another configuration or
-# another life than the suite's server has:
+# A private httpd, for tests that need another configuration than the suite's
+# server, or that restart it:
 #
 #   my $httpd = UserSync::Httpd->new(config => <<"CONF")->start;
 #   ...
 #   CONF
 #   post($httpd->url('/auth/login'), {...});
 #
-# Its error log is judged like that of the suite's server, see expect_log.
+# Its error log is checked like that of the suite's server, see expect_log.
 
 use strict;
 use warnings;
@@ -29,7 +29,7 @@ my @MODULES = qw(
     socache_shmcb ssl status http2 usersync
 );
 
-# USERSYNC_HTTPD may name a wrapper, below the tree (t/sanitized-httpd) or not.
+# USERSYNC_HTTPD may name a wrapper, in the tree (t/sanitized-httpd) or not.
 sub program {
     my $program = $ENV{USERSYNC_HTTPD} || '/usr/sbin/apache2';
     return $program =~ m{^/} ? $program : top_dir() . "/$program";
@@ -52,7 +52,7 @@ sub modules {
 
 sub load_modules {
     return join '', map {
-        sprintf "LoadModule %s_module %s\n", $_, module_file($_)
+        sprintf qq{LoadModule %s_module "%s"\n}, $_, module_file($_)
     } @_;
 }
 
@@ -93,7 +93,7 @@ sub new {
     return $self;
 }
 
-# The suite's server, or any other that somebody else stops.
+# The suite's server, or any other that is stopped elsewhere.
 sub attach {
     my ($class, $info) = @_;
     my $self = bless {%$info}, $class;
@@ -101,7 +101,8 @@ sub attach {
     return $self;
 }
 
-# Writes the configuration again, with other lines for the main server if given.
+# Writes the configuration again, with other lines for the main server if
+# given.
 sub write_config {
     my ($self, $config) = @_;
     $self->{config} = $config if defined $config;
@@ -192,8 +193,8 @@ sub run {
         $self->{conf_file}, @arg);
 }
 
-# (exit status, what httpd said). What check_config and the setters log before
-# the error log is open is in there, too.
+# (exit status, httpd's output). It includes what check_config and the setters
+# log before the error log is open.
 sub configtest { return $_[0]->run('-t') }
 
 sub start {
@@ -210,7 +211,7 @@ sub start {
     return $self;
 }
 
-# What httpd said to the terminal when it was started.
+# What httpd wrote to the terminal when it was started.
 sub said { return $_[0]{said} }
 
 sub pid {
@@ -223,17 +224,17 @@ sub children {
     my ($self) = @_;
     my $pid = $self->pid or return;
     opendir my $proc, '/proc' or return;
-    # by way of a list: sort has no value in scalar context
+    # through a list: sort has no value in scalar context
     my @pids = sort { $a <=> $b } grep {
         (slurp("/proc/$_/stat") || '') =~ /\) [^Z] (\d+)/ && $1 == $pid
     } grep {/^\d+$/} readdir $proc;
     return @pids;
 }
 
-# As `apachectl graceful`; returns when the new generation is at work.
+# Like `apachectl graceful`; returns when the new generation is running.
 sub graceful { return $_[0]->_restart('USR1') }
 
-# As `apachectl restart`.
+# Like `apachectl restart`.
 sub restart { return $_[0]->_restart('HUP') }
 
 sub _restart {
@@ -259,7 +260,7 @@ sub kill_children {
     return @old;
 }
 
-# Sockets of clients that its workers still have, TLS or not.
+# Sockets of clients that its workers still have, with or without TLS.
 sub _connections {
     my ($self) = @_;
     my %mine = map { sprintf('%04X', $_) => 1 }
@@ -278,7 +279,7 @@ sub stop {
     my @all = ($pid, $self->children);
     kill 'CONT', @all;
     # mpm_event and mpm_worker shut down sockets that their threads are just
-    # taking leave of, and crash at times: let those go first that will
+    # closing, and sometimes crash: first let those go that are about to
     wait_until { !$self->_connections } 0.5 if !$signal;
     my $start = time;
     kill $signal || 'TERM', $pid;
@@ -291,7 +292,7 @@ sub stop {
     return time - $start;
 }
 
-# As in UserSync::Test, for the log of this server.
+# Like in UserSync::Test, for the log of this server.
 sub expect_log { my $self = shift; $self->{log}->expect(@_); return $self }
 sub allow_log  { my $self = shift; $self->{log}->allow(@_);  return $self }
 sub log_since  { my $self = shift; return $self->{log}->since(@_) }
@@ -310,7 +311,7 @@ sub DESTROY {
     return unless ($self->{owner} || 0) == $$;
     local ($@, $?, $!);
     eval { $self->stop };
-    # its log is still to be judged at the end of the test
+    # its log is still to be checked at the end of the test
     push @finished, $self->{log};
     return;
 }

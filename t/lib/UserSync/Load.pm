@@ -1,23 +1,23 @@
 package UserSync::Load;
 
-# Clients that log users in, one login after the other, in a process of their
-# own until the test has seen enough:
+# Clients that log users in, one login after the other, in a separate process
+# until the test stops it:
 #
 #   my $load = UserSync::Load->start(url => $url, people => \@people);
 #   ...
 #   my $seen = $load->stop;
 #
 # people are [{email, password}]. With "grow" (seconds) the clients start with
-# a few of them and others join all the time, so that there are always rows
-# to be made and rows that exist.
+# a few of them and others join all the time, so that there are always rows to
+# be created and rows that exist.
 #
 # Other requests than logins: request => sub { my ($number) = @_; ... } returns
-# what UserSync::HTTP takes, [method, url, body, headers], and a name for whom
-# it is. With "most" there are so many of them: finish waits for the
-# last one, stop does not.
+# the arguments of UserSync::HTTP, [method, url, body, headers], and the name
+# of the user. "most" limits their number: finish waits for the last one, stop
+# does not.
 #
 # stop returns { count, by => {"200" => n, "503 store_unavailable" => n},
-# slowest (seconds), bad => [samples that are no 200], ids => [of the 200s] };
+# slowest (seconds), bad => [samples other than 200], ids => [of the 200s] };
 # with "keep" also replies => [{kind, who, opened, ended, user_id}].
 
 use strict;
@@ -33,8 +33,8 @@ use UserSync::Util qw(patience);
 # After this long (seconds) a login without an answer counts as failed.
 my $LIMIT = 30;
 
-# clients (24), url, people, grow, request, most, keep; rate: requests per second
-# at the most, for failures come back faster than successes
+# clients (24), url, people, grow, request, most, keep; rate: requests per
+# second at most, because failures return faster than successes
 sub start {
     my ($class, %arg) = @_;
     my %self = (clients => 24, grow => 0, begun => 0, %arg);
@@ -44,7 +44,7 @@ sub start {
 
 sub stop { return $_[0]{job}->result }
 
-# Of a load with "most": waits until all of them are answered.
+# With "most": waits until all of them are answered.
 sub finish { return $_[0]{job}->finished }
 
 sub is_done { return $_[0]{job}->is_done }
@@ -116,7 +116,7 @@ sub _login {
 
 sub _advance {
     my ($poll, $call, $socket) = @_;
-    # the socket is closed with the last byte: poll must forget it before
+    # the socket is closed after the last byte: poll must forget it first
     $poll->remove($socket);
     UserSync::HTTP::_step($call, 1);
     $poll->mask($socket => UserSync::HTTP::_interest($call, 1))
@@ -157,14 +157,14 @@ sub _account {
         push @{ $seen->{bad} }, sprintf '%s after %.3f s: %s', $key, $elapsed,
             $response->{body} || $response->{error} || ''
             if @{ $seen->{bad} } < 5;
-        # nobody there: no use in asking ten thousand times
+        # no server: it is no use to ask ten thousand times
         sleep 0.005 if !$response->{status};
     }
     return;
 }
 
-# "200", "503 store_unavailable", "closed": what counts as the same answer.
-# A failed login that gives a session away is an answer of its own.
+# "200", "503 store_unavailable", "closed": the kinds that answers are counted
+# by. A failed login that contains a session is a kind of its own.
 sub kind {
     my ($response) = @_;
     return $response->{error} if $response->{error};

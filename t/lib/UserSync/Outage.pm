@@ -1,7 +1,7 @@
 package UserSync::Outage;
 
-# What the tests of PostgreSQL's failures share: servers of their own, users,
-# and many logins at once.
+# What the tests of PostgreSQL's failures share: private servers, users, and
+# many logins at the same time.
 
 use strict;
 use warnings;
@@ -29,8 +29,8 @@ my @people;
 
 # ---- servers
 
-# A cluster with the database app. The role's own time limits are off: what is
-# proved is that the module keeps its deadline alone.
+# A cluster with the database app. The role's own time limits are off, to prove
+# that the module alone keeps its deadline.
 sub own_postgres {
     my (%settings) = @_;
     my $pg = UserSync::Postgres->new(settings => \%settings)->start;
@@ -43,10 +43,10 @@ sub own_postgres {
 
 # workers  how many logins it serves at the same time (20), or more: each of
 #          its "children" (1) has a thread for all of them, for a test's 24
-#          clients, and the one that never waits for Supabase; with prefork so
+#          clients, and the one that never waits for Supabase; prefork has this
 #          many processes
-# params   instead of $pg->dsn; set  directives that differ; also all that
-#          UserSync::Httpd->new takes
+# params   instead of $pg->dsn; set directives that differ; also all arguments
+#          of UserSync::Httpd->new
 sub own_httpd {
     my ($pg, %arg) = @_;
     my $set      = delete $arg{set} || {};
@@ -57,7 +57,7 @@ sub own_httpd {
     my $config   = UserSync::Test::module_config(
         DBDParams => qq{"$params"},
         DBDMax    => $max,
-        # with more than DBDMax mod_dbd makes no pool at all
+        # with more than DBDMax mod_dbd creates no pool
         DBDKeep   => $max < 4 ? $max : 4,
         %$set
     );
@@ -69,7 +69,7 @@ sub own_httpd {
     return UserSync::Httpd->new(%size, %arg);
 }
 
-# What an outage leaves in the log: our own lines, and mod_dbd's.
+# What an outage leaves in the log: our lines, and mod_dbd's.
 sub outage_lines {
     my ($httpd) = @_;
     $httpd->allow_log($_) for qr/usersync-login: store_unavailable/,
@@ -79,7 +79,7 @@ sub outage_lines {
 
 # ---- users and logins
 
-# The first $n users, made at the double when they are not there yet.
+# The first $n users, created at the double if they do not exist.
 sub people {
     my ($n) = @_;
     if (!@people) {
@@ -96,7 +96,7 @@ sub people {
     return @people[0 .. $n - 1];
 }
 
-# One login; of the first user unless another one is given.
+# One login, by default of the first user.
 sub login {
     my ($httpd, $person) = @_;
     ($person) = people(1) unless $person;
@@ -135,7 +135,7 @@ sub slowest {
     return $slowest;
 }
 
-# No response took longer than $limit seconds and what the machine may need.
+# No response took longer than $limit seconds, plus what the machine may need.
 sub within {
     my ($limit, $name, @responses) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -146,8 +146,9 @@ sub within {
     return Test::More::cmp_ok($slowest, '<', $limit + $slack, $name);
 }
 
-# Served again: within $seconds $n logins at once succeed. Each child finds out
-# for itself; where there is one only, all is well from its first success on.
+# It works again: within $seconds $n logins at the same time succeed. Each
+# child notices separately; if there is only one, all is well after its first
+# success.
 sub serves {
     my ($httpd, $n, $seconds, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -166,7 +167,8 @@ sub serves {
 
 # ---- the database
 
-# From now on making a row takes so long. AFTER: a BEFORE trigger is warned of.
+# From now on creating a row takes this long. AFTER, because a BEFORE trigger
+# causes a warning.
 sub slow_inserts {
     my ($pg, $seconds) = @_;
     $pg->sql(app => <<"SQL");
@@ -180,7 +182,7 @@ SQL
 
 sub no_rows { $_[0]->sql(app => 'TRUNCATE users CASCADE'); return }
 
-# So many of the module's statements are being executed just now.
+# How many of the module's statements are running now.
 sub busy_backends {
     my ($pg) = @_;
     return $pg->value(postgres => <<'SQL');
@@ -189,7 +191,7 @@ SELECT count(*) FROM pg_stat_activity
 SQL
 }
 
-# So many of them wait for a lock.
+# How many of them wait for a lock.
 sub waiting_for_locks {
     my ($pg) = @_;
     return $pg->value(postgres => <<'SQL');
@@ -198,20 +200,27 @@ SELECT count(*) FROM pg_stat_activity
 SQL
 }
 
-# Makes httpd hold $n connections: as many logins meet a locked table.
+# Makes httpd hold $n connections: as many logins meet a locked table. A child
+# that has not seen the table sends one to look, and knows it the next time.
 sub fill_pool {
     my ($pg, $httpd, $n) = @_;
     people($n);
-    my $lock = $pg->connect('app');
-    $lock->begin_work;
-    $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
-    my $job = UserSync::Background->start(sub { tally(logins($httpd, $n)) });
-    my $full = wait_until { waiting_for_locks($pg) >= $n } 10;
-    $lock->rollback;
-    $lock->disconnect;
-    my $tally = $job->result;
-    die "the pool cannot be filled: $tally\n" unless $full;
-    return $pg->backends('app');
+    my $tally;
+    for (1 .. 5) {
+        logins($httpd, $n);
+        my $lock = $pg->connect('app');
+        $lock->begin_work;
+        $lock->do('LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+        my $job = UserSync::Background->start(
+            sub { tally(logins($httpd, $n)) });
+        wait_until { $job->is_done || waiting_for_locks($pg) >= $n } 10;
+        my $full = waiting_for_locks($pg) >= $n;
+        $lock->rollback;
+        $lock->disconnect;
+        $tally = $job->result;
+        return $pg->backends('app') if $full;
+    }
+    die "the pool cannot be filled: $tally\n";
 }
 
 1;

@@ -1,7 +1,7 @@
 package UserSync::Postgres;
 
-# A PostgreSQL cluster of the suite's own. t/TEST starts one for the whole run
-# and the tests attach to it; a test that needs another one starts its own:
+# A PostgreSQL cluster of the suite. t/TEST starts one for the whole run and
+# the tests attach to it; a test that needs another one starts its own:
 #
 #   my $pg = UserSync::Postgres->new->start;
 #   $pg->createdb('app');
@@ -11,6 +11,7 @@ use strict;
 use warnings;
 
 use DBI ();
+use File::Glob qw(bsd_glob);
 use File::Temp ();
 use Scalar::Util qw(weaken);
 
@@ -19,7 +20,7 @@ use UserSync::Util qw(
     wait_until
 );
 
-# What a benchmark or a test of durability would not want, a test suite does.
+# Settings that suit a test suite, but not a benchmark or a test of durability.
 my %SETTINGS = (
     fsync                    => 'off',
     full_page_writes         => 'off',
@@ -27,7 +28,7 @@ my %SETTINGS = (
     listen_addresses         => '127.0.0.1',
     shared_buffers           => '32MB',
     dynamic_shared_memory_type => 'mmap',
-    # no WAL but that of the statements themselves
+    # no WAL except that of the statements themselves
     autovacuum               => 'off',
     wal_level                => 'minimal',
     max_wal_senders          => 0,
@@ -66,7 +67,7 @@ sub new {
     return $self;
 }
 
-# The cluster that somebody else started and will stop.
+# A cluster that was started, and will be stopped, elsewhere.
 sub attach {
     my ($class, $info) = @_;
     return bless { %$info, stopped => {}, dbh => {}, settings => {} }, $class;
@@ -104,7 +105,8 @@ sub start {
     my ($self) = @_;
     $self->init unless -e $self->data . '/PG_VERSION';
     return $self if $self->is_running;
-    # after a crash: where nobody reaps orphans, a dead postmaster seems to live
+    # after a crash: if nothing reaps orphans, a dead postmaster seems to be
+    # alive
     unlink $self->data . '/postmaster.pid',
         "$self->{dir}/.s.PGSQL.$self->{port}.lock";
     my ($status, $said)
@@ -131,11 +133,22 @@ sub restart {
     return $self->stop($mode)->start;
 }
 
-# As if the machine had lost power: nobody says good-bye.
+# Starts as a standby that is promoted at once: a new timeline begins.
+sub promote {
+    my ($self) = @_;
+    $self->stop;
+    spew($self->data . '/standby.signal', '');
+    $self->start;
+    my ($status, $said) = $self->_pg_ctl('promote', '-w', '-t', 60);
+    die "PostgreSQL is not promoted:\n$said" if $status;
+    return $self;
+}
+
+# As if the machine had lost power: nothing shuts down properly.
 sub crash {
     my ($self) = @_;
     my $postmaster = $self->pid or return $self;
-    # first, or a backend that it forks just now is forgotten
+    # first, or a backend that it is forking would be missed
     $self->stop_postmaster;
     my @pids = ($postmaster, _children($postmaster));
     $self->_disconnect;
@@ -153,7 +166,7 @@ sub pid {
 
 sub is_running { return defined $_[0]->pid }
 
-# Stops backends, or the postmaster (nobody can connect then: a hung server).
+# Stops backends, or the postmaster (then nobody can connect: a hung server).
 sub stop_backend {
     my ($self, @pids) = @_;
     $self->{stopped}{$_} = 1 for @pids;
@@ -166,7 +179,7 @@ sub stop_backend {
 
 sub stop_postmaster { return $_[0]->stop_backend($_[0]->pid) }
 
-# Lets stopped processes go on; all of the cluster when none are named.
+# Continues stopped processes, by default all of the cluster.
 sub cont {
     my ($self, @pids) = @_;
     if (!@pids) {
@@ -179,7 +192,7 @@ sub cont {
     return $self;
 }
 
-# Pids of the backends that serve a database, the suite's own not included.
+# Pids of the backends that serve a database, without the suite's own.
 sub backends {
     my ($self, $db) = @_;
     return map { $_->{pid} } $self->sql(postgres => <<'SQL', $db);
@@ -189,7 +202,7 @@ SELECT pid FROM pg_stat_activity
 SQL
 }
 
-# Ends these backends, or all of a database; returns when they are gone.
+# Ends these backends, or all of a database; returns when they have ended.
 sub terminate_backends {
     my ($self, $db, @pids) = @_;
     @pids = $self->backends($db) unless @pids;
@@ -198,7 +211,7 @@ sub terminate_backends {
     return scalar @pids;
 }
 
-# A name for libpq: what DBDParams takes.
+# A connection string for libpq, as DBDParams accepts it.
 sub dsn {
     my ($self, $db, %arg) = @_;
     my %param = (
@@ -218,7 +231,7 @@ sub dsn {
 
 sub dsn_tcp { return shift->dsn(shift, host => '127.0.0.1', @_) }
 
-# A connection as superuser, kept for as long as it works.
+# A superuser's connection, kept for as long as it works.
 sub dbh {
     my ($self, $db) = @_;
     my $dbh = $self->{dbh}{"$$ $db"};
@@ -226,7 +239,7 @@ sub dbh {
     return $self->{dbh}{"$$ $db"} = $self->connect($db);
 }
 
-# A connection of its own, for a test that holds a transaction open.
+# A separate connection, for a test that holds a transaction open.
 sub connect {
     my ($self, $db, $user) = @_;
     $user ||= 'postgres';
@@ -239,7 +252,7 @@ sub connect {
         });
 }
 
-# Rows as hashes; for a statement without a result the number of rows.
+# Rows as hashes; for a statement without a result, the number of rows.
 sub sql {
     my ($self, $db, $sql, @bind) = @_;
     my $sth = $self->dbh($db)->prepare($sql);
@@ -265,7 +278,7 @@ sub psql {
         'postgres', '-d', $db, @option, '-f', "$file");
 }
 
-# A database with the project's schema, grants included.
+# A database with the project's schema, including grants.
 sub createdb {
     my ($self, $db) = @_;
     my $template = 'usersync_template';
@@ -277,7 +290,7 @@ sub createdb {
     }
     my $name = $self->dbh('postgres')->quote_identifier($db);
     $self->sql(postgres => "CREATE DATABASE $name TEMPLATE $template");
-    # grants.sql gives them with the role, for the database it ran in only
+    # grants.sql sets these with the role, only for the database it ran in
     $self->sql(postgres => qq{ALTER ROLE "www-data" IN DATABASE $name SET $_})
         for q{statement_timeout = '2500ms'}, q{lock_timeout = '2s'};
     return $self;
@@ -291,11 +304,11 @@ sub dropdb {
     return $self;
 }
 
-# The migrations and the grants as shipped.
+# Applies the migrations and the grants as shipped.
 sub apply_schema {
     my ($self, $db) = @_;
     my $dir = top_dir() . '/sql';
-    for my $file ((sort glob "$dir/[0-9]*.sql"), "$dir/grants.sql") {
+    for my $file (bsd_glob("$dir/[0-9]*.sql"), "$dir/grants.sql") {
         my ($status, $said) = run_command(
             bin('psql'), '-X', '-q', '-1', '-v', 'ON_ERROR_STOP=1', '-h',
             $self->{dir}, '-p', $self->{port}, '-U', 'postgres', '-d', $db,

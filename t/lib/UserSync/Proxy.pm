@@ -1,13 +1,13 @@
 package UserSync::Proxy;
 
-# A forward proxy that writes down what it is asked, for UserSyncProxy:
+# A forward proxy that records its requests, for UserSyncProxy:
 #
 #   my $proxy = UserSync::Proxy->start;
 #   ... $proxy->url, $proxy->url('socks5h') ...
 #   is_deeply [$proxy->asked], ["CONNECT 127.0.0.1:443 HTTP/1.1\r\n..."];
 #
 # It serves CONNECT, requests for whole URLs and SOCKS5, without names. With
-# answer => bytes it says only that, to everybody; with '' it says nothing.
+# answer => bytes it sends only those, to everybody; with '' it sends nothing.
 
 use strict;
 use warnings;
@@ -33,10 +33,11 @@ sub start {
     return $self;
 }
 
+sub port { return $_[0]{port} }
 sub url { return ($_[1] || 'http') . "://127.0.0.1:$_[0]{port}" }
 
-# What it was asked so far: the head of the first request of each connection,
-# or "SOCKS5 host:port".
+# Its requests so far: the head of the first request of each connection, or
+# "SOCKS5 host:port".
 sub asked {
     my ($self) = @_;
     return map { JSON::PP::decode_json("[$_]")->[0] }

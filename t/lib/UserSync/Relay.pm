@@ -1,13 +1,13 @@
 package UserSync::Relay;
 
-# A TCP relay in front of a server, that is whatever a network can be:
+# A TCP relay in front of a server, which plays all kinds of network:
 #
 #   my $relay = UserSync::Relay->start($pg->port);
 #   $pg->dsn_tcp('app', port => $relay->port)
 #
-# freeze: it takes nothing in and lets nothing out, connections are made by the
-# kernel only (a black hole); thaw. While the server refuses, what comes in is
-# closed at once.
+# freeze: it accepts and passes on nothing, only the kernel accepts connections
+# (a black hole); thaw ends that. cut: it closes the connections that it has.
+# While the server refuses, incoming connections are closed at once.
 
 use strict;
 use warnings;
@@ -43,6 +43,8 @@ sub accepted { return split /\n/, slurp($_[0]{account}) || '' }
 sub freeze { return $_[0]->_signal('STOP', qr/[Tt]/) }
 sub thaw   { return $_[0]->_signal('CONT', qr/[^Tt]/) }
 
+sub cut { kill 'USR1', $_[0]{job}->pid; return $_[0] }
+
 sub _signal {
     my ($self, $signal, $state) = @_;
     my $pid = $self->{job}->pid;
@@ -61,13 +63,20 @@ sub _serve {
     open my $log, '>>', $account or die "$account: $!";
     $log->autoflush(1);
     my $select = IO::Select->new($listener);
-    my %peer;
+    my (%peer, $cut);
+    local $SIG{USR1} = sub { $cut = 1 };
     while (!$job->stopping) {
+        if ($cut) {
+            $cut = 0;
+            $select = IO::Select->new($listener);
+            close $_ for values %peer;
+            %peer = ();
+        }
         for my $socket ($select->can_read(0.05)) {
             if ($socket == $listener) {
                 my $client = $listener->accept or next;
                 printf {$log} "%.6f\n", time;
-                # both are closed here when the server is not there
+                # both are closed here if the server is not there
                 my $server = _connect($to) or next;
                 setsockopt $client, IPPROTO_TCP, TCP_NODELAY, 1;
                 @peer{$client, $server} = ($server, $client);

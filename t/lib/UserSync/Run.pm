@@ -1,8 +1,8 @@
 package UserSync::Run;
 
-# Apache::Test with the servers that mod_usersync stands between: a PostgreSQL
-# cluster, the double of Supabase Auth, and httpd. t/TEST -mpm event|worker|
-# prefork; the other options are Apache::TestRun's.
+# Apache::Test with the servers around mod_usersync: a PostgreSQL cluster, the
+# double of Supabase Auth, and httpd. t/TEST -mpm event|worker|prefork; the
+# other options are Apache::TestRun's.
 
 use strict;
 use warnings;
@@ -43,7 +43,7 @@ sub getopts {
     return;
 }
 
-# The directory of the run, and where Apache::Test finds what.
+# The directory of the run, and where Apache::Test finds its files.
 sub pre_configure {
     my ($self) = @_;
     $self_of_run = $self;
@@ -60,8 +60,8 @@ sub pre_configure {
     $ENV{USERSYNC_MODULE} = UserSync::Httpd::module_file('usersync');
     $ENV{PERL5LIB} = join ':', top_dir() . '/t/lib', $ENV{PERL5LIB} || ();
     my @modules = UserSync::Httpd::modules($self->{mpm});
-    # LoadModule lines: Apache::Test takes them from a configuration that it
-    # inherits; the system's would bring in whatever happens to be enabled
+    # LoadModule lines: Apache::Test reads them from an inherited
+    # configuration; the system's would add whatever happens to be enabled
     my %conf = (
         httpd       => UserSync::Httpd::program(),
         httpd_conf  => spew("$dir/modules.conf",
@@ -73,7 +73,7 @@ sub pre_configure {
     );
     $conf{apxs} = $_ for grep { -x } '/usr/bin/apxs';
     $self->{conf_opts}{$_} = $conf{$_} for keys %conf;
-    # what the last run has generated is for other ports
+    # the files of the last run are for other ports
     unlink map { top_dir() . "/t/conf/$_" }
         qw(apache_test_config.pm httpd.conf extra.conf);
     delete $self->{conf_opts}{thaw};
@@ -86,7 +86,7 @@ sub new_test_config {
     return UserSync::Config->new($self->{conf_opts});
 }
 
-# Without names: all tests but those that run without servers.
+# Without names: all tests except those that run without servers.
 sub split_test_args {
     my ($self) = @_;
     $self->SUPER::split_test_args;
@@ -108,7 +108,7 @@ sub start {
     $self->{pg} = UserSync::Postgres->new(
         dir => "$dir/pg", log => "$ENV{USERSYNC_LOGS}/postgresql.log");
     $self->{pg}->start->createdb('app')->createdb('other');
-    # what the double says is read after a failure
+    # the double's output is read after a failure
     symlink "$ENV{USERSYNC_LOGS}/double.log",
         make_dir("$dir/double") . '/stderr.log';
     $self->{double} = UserSync::Double->start(dir => "$dir/double");
@@ -119,7 +119,7 @@ sub start {
     return;
 }
 
-# What t/conf/*.conf.in refer to as ${USERSYNC_...}
+# The variables ${USERSYNC_...} of t/conf/*.conf.in.
 sub export_environment {
     my ($self) = @_;
     my $dir = $self->{run_dir};
@@ -170,7 +170,7 @@ sub run_tests {
     return;
 }
 
-# Ends everything; what went wrong after the last test still counts.
+# Ends everything; failures after the last test still count.
 sub stop {
     my ($self) = @_;
     my @trouble;
@@ -194,7 +194,7 @@ sub stop {
 # Exit status for t/TEST.
 sub main {
     my ($class, @arg) = @_;
-    # Apache::Test would start itself again just to allow core files
+    # otherwise Apache::Test would restart itself to allow core files
     $ENV{APACHE_TEST_ULIMIT_SET} = 1;
     local $ENV{APACHE_TEST_NO_STICKY_PREFERENCES} = 1;
     my $self = $class->new;

@@ -1,7 +1,7 @@
 package UserSync::Suite;
 
-# Runs test programs of all kinds and keeps the account of the whole suite: a
-# line of JSON for each in the file $USERSYNC_RESULTS.
+# Runs test programs of all kinds and records the results of the whole suite:
+# one line of JSON for each in the file $USERSYNC_RESULTS.
 
 use strict;
 use warnings;
@@ -13,11 +13,11 @@ use Time::HiRes qw(time);
 
 use UserSync::Util qw(append_json patience run_command slurp);
 
-# The tests that need the servers: all below t/ but what stands in these. Those
-# in long/ need them, too, and run when they are named.
+# The tests that need the servers: all below t/ except these directories. Those
+# in long/ need them, too, but only run if they are named.
 my $NOT_SERVED = qr{^t/(?:unit|double|guards|fuzz|bench|lib|demo|long)/};
 
-# The longest time for a test that does not keep its own.
+# The time limit for a test that has none of its own.
 sub limit { return ($ENV{USERSYNC_LIMIT} || 300) * patience() }
 
 sub served_tests {
@@ -30,13 +30,13 @@ sub served_tests {
     return sort @tests;
 }
 
-# Runs the files one after the other; true when all were good.  What a file
-# writes to stderr is shown when it has ended, and once more in the summary when
-# it has failed: a log of which only the end is kept must tell why.
+# Runs the files one after the other; true if all passed. A file's stderr is
+# shown when it has ended, and again in the summary if it has failed: if only
+# the end of a log is kept, it must still give the reason.
 sub run {
     my ($class, $label, @files) = @_;
     return 1 unless @files;
-    # where it goes with the rest, should this process be killed
+    # removed with the rest if this process is killed
     my $stderr = File::Temp->new(DIR => $ENV{USERSYNC_RUN} || '.');
     my $harness = TAP::Harness->new({
         verbosity => $ENV{USERSYNC_VERBOSE} ? 1 : 0,
@@ -74,7 +74,7 @@ sub run {
     return $good;
 }
 
-# The text in a file, which is empty after that.
+# Returns the text in a file, and empties the file.
 sub _take {
     my ($file) = @_;
     my $text = slurp($file);
@@ -82,7 +82,7 @@ sub _take {
     return $text;
 }
 
-# Why a file has failed, in some lines.
+# The reason why a file has failed, in a few lines.
 sub _reason {
     my ($parser, $failures, $said) = @_;
     my @lines = (@$failures, $parser->parse_errors,
@@ -100,7 +100,7 @@ sub record {
     return;
 }
 
-# How to run a file, with stderr appended to the other.
+# The command for a file, with stderr appended to the other file.
 sub _command {
     my ($file, $stderr) = @_;
     return _guard($file, $stderr) if $file =~ /\.sh$/;
@@ -111,7 +111,7 @@ sub _command {
         @perl ? $file : "./$file"];
 }
 
-# A guard is right when it ends with 0; what it says then is of no interest.
+# A guard passes if it exits with 0; its output does not matter then.
 sub _guard {
     my ($file, $stderr) = @_;
     my ($status, $said)
@@ -125,11 +125,16 @@ sub _guard {
     return "1..1\nnot ok 1 - $file ended with $status\n";
 }
 
-# The last words of the suite, from the account. Returns the exit status.
+# Prints the suite's summary from the results. Returns the exit status.
 sub summary {
-    my ($class, $results) = @_;
+    my ($class, $results, $planned) = @_;
     my @all = map { JSON::PP::decode_json($_) } split /\n/,
         slurp($results) || '';
+    my %seen = map { +"$_->{label} $_->{file}" => 1 } @all;
+    push @all, map {
+        my ($label, $file) = split / /, $_, 2;
+        { label => $label, file => $file, ok => 0, said => ['no result'] };
+    } grep { !$seen{$_} } split /\n/, slurp($planned) || '';
     my @skipped = grep { $_->{ok} && defined $_->{skip} } @all;
     my @passed  = grep { $_->{ok} && !defined $_->{skip} } @all;
     my @failed  = grep { !$_->{ok} } @all;
@@ -139,7 +144,7 @@ sub summary {
         print "FAILED:  $test->{file} ($test->{label})\n";
         print map {"    $_\n"} @{ $test->{said} || [] };
     }
-    # a run that ran nothing has not passed
+    # a run without tests has not passed
     print "no test was run\n" unless @passed || @failed;
     printf "%d passed, %d failed\n", scalar @passed, scalar @failed;
     return @failed || !@passed ? 1 : 0;

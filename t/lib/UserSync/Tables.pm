@@ -1,7 +1,7 @@
 package UserSync::Tables;
 
-# What the tests of the users table share: databases, servers and people of a
-# test's own, and what they look at afterwards.
+# What the tests of the users table share: private databases, servers and
+# users, and checks.
 #
 #   use UserSync::Test;
 #   use UserSync::Tables;
@@ -27,8 +27,8 @@ my $people = 0;
 
 # ---- databases
 
-# An empty database of that name with the project's schema, gone again when the
-# test ends; then the statements, as its owner. Returns the name.
+# Creates an empty database of that name with the project's schema, dropped
+# when the test ends; then runs the statements, as its owner. Returns the name.
 sub scratch_db {
     my ($name, @sql) = @_;
     drop_at_end($name);
@@ -48,7 +48,7 @@ sub encoded_db {
     return $name;
 }
 
-# A database of that name must not be there, neither now nor after the test.
+# A database of that name must not exist, neither now nor after the test.
 sub drop_at_end {
     my ($name) = @_;
     postgres()->dropdb($name);
@@ -73,8 +73,8 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = ?
 SQL
 }
 
-# What the block makes the clients of a database send, one string each. The
-# database logs all statements from then on, for connections made later.
+# The statements that a database's clients send during the block, one string
+# each. The database logs all statements from then on, for new connections.
 sub statements {
     my ($db, $code) = @_;
     my $file = postgres()->log_file;
@@ -87,8 +87,8 @@ sub statements {
 
 # ---- servers
 
-# A private httpd of one child, so that each line about a cause comes once; its
-# main server and the vhosts (name => lines) use that database. Other lines
+# A private httpd with one child, so that each line about a cause comes once;
+# its main server and the vhosts (name => lines) use that database. Other lines
 # are set as for module_config.
 sub server {
     my ($db, $vhosts, %set) = @_;
@@ -99,9 +99,9 @@ sub server {
     );
 }
 
-# ---- people
+# ---- users
 
-# A user whom Supabase knows and the table does not: the user object and the
+# A user whom Supabase has and the table has not: the user object and the
 # password. Arguments as for add_user; double => another project.
 sub person {
     my (%arg) = @_;
@@ -128,7 +128,7 @@ sub sign_up {
         password => "the password of $people", %arg });
 }
 
-# ---- what to look at
+# ---- checks
 
 sub body_has_token {
     my ($response) = @_;
@@ -159,14 +159,14 @@ sub our_lines {
     } map { UserSync::Log::parse($_) } $httpd->log_since($mark);
 }
 
-# Since the mark the module has written exactly one line, and this one.
+# Since the mark the module has written exactly one line, which matches.
 sub one_line {
     my ($httpd, $mark, $what, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my @lines = our_lines($httpd, $mark);
     my $ok = Test::More::ok(@lines == 1 && $lines[0] =~ $what, $name)
         || Test::More::diag("wanted: $what", map {"\ngot:    $_"} @lines);
-    # judged here, whatever it was
+    # checked here, whatever it was
     $httpd->allow_log(qr/\Q$_\E/) for @lines;
     return $ok;
 }
@@ -178,8 +178,8 @@ sub outcomes {
     return @all[-$n .. -1];
 }
 
-# Neither what PostgreSQL quotes of a row nor, above debug, an address or any
-# other of the values is in the log.
+# The log has no row values that PostgreSQL quotes, and above debug no address
+# or other value either.
 sub no_values_ok {
     my ($httpd, @values) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -1,13 +1,13 @@
 package UserSync::Test;
 
-# What every test file says first, and all that it has to say:
+# The first line of every test file:
 #
 #   use UserSync::Test;
 #
-# It turns on strict and warnings, brings Test::More and the functions below,
+# It turns on strict and warnings, imports Test::More and the functions below,
 # and starts the file with a fresh double and empty tables, so that the order
-# of the files does not matter. Every file ends with done_testing: there the
-# error log is judged.
+# of the files does not matter. Every file ends with done_testing, which checks
+# the error log.
 
 use strict;
 use warnings;
@@ -88,8 +88,8 @@ sub double {
 sub mpm     { return $info->{mpm} }
 sub ca_file { return $info->{ca} }
 
-# http://127.0.0.1:port of a vhost of t/conf/extra.conf.in; https for one whose
-# name starts with tls. Without a name: the main server.
+# http://127.0.0.1:port of a vhost of t/conf/extra.conf.in; https if its name
+# starts with tls. Without a name: the main server.
 sub vhost_url {
     my ($name, $path) = @_;
     my $url = $httpd->url($path, $name);
@@ -97,8 +97,8 @@ sub vhost_url {
     return $url;
 }
 
-# The lines that a private httpd needs to serve both routes, for its config.
-# Arguments replace or add directives; undef leaves one out:
+# The lines that a private httpd needs to serve the routes, for its config.
+# Arguments replace or add directives; undef removes one:
 #   module_config(UserSyncTimeout => '500ms', DBDMin => undef)
 sub module_config {
     my (%set) = @_;
@@ -112,6 +112,7 @@ sub module_config {
         UserSyncSupabaseKey => "file:$ENV{USERSYNC_RUN}/publishable.key",
         # as in t/conf/extra.conf.in
         UserSyncMaxConcurrent  => '100%',
+        UserSyncMaxPerClient   => 'Off',
         UserSyncCircuitBreaker => 'Off',
         %set,
     );
@@ -123,6 +124,12 @@ sub module_config {
 </Location>
 <Location "/auth/login">
     SetHandler usersync-login
+</Location>
+<Location "/auth/refresh">
+    SetHandler usersync-refresh
+</Location>
+<Location "/auth/logout">
+    SetHandler usersync-logout
 </Location>
 CONF
 }
@@ -138,8 +145,8 @@ sub _url {
 }
 
 # method, where, body (hash: JSON; string: as it is; undef: none), headers.
-# -timeout => seconds, -ca => file, -tls => {...} stand among the headers.
-# Every request goes out on a connection of its own.
+# -timeout => seconds, -ca => file, -tls => {...} and -from => the client's own
+# address are given among the headers. Every request uses its own connection.
 sub request {
     my ($method, $where, $body, %header) = @_;
     $header{-ca} = ca_file() unless exists $header{-ca};
@@ -159,9 +166,9 @@ sub connection {
     return UserSync::HTTP->connect(_url($where || '/'), ca => ca_file(), %arg);
 }
 
-# Sends the pieces (bytes; a number reference is a pause in seconds, as in
+# Sends the pieces (bytes; a number reference is a pause in seconds, like
 # \0.1), then returns the responses up to the end of the connection or until
-# none has come for $timeout seconds; the last one is then an incomplete one.
+# none has come for $timeout seconds; then the last one is an incomplete one.
 sub raw {
     my ($where, @pieces) = @_;
     my $timeout = ref $pieces[-1] eq 'HASH' ? pop(@pieces)->{timeout} : undef;
@@ -187,7 +194,7 @@ sub post_bytes {
 }
 
 # $n requests at the same moment: the block gets the number (0 ...) and returns
-# what post() takes. Responses in order; elapsed counts from that moment.
+# the arguments of post(). Responses in order; elapsed counts from that moment.
 sub parallel {
     my ($n, $code, $timeout) = @_;
     return UserSync::HTTP->at_once($timeout, map {
@@ -196,8 +203,8 @@ sub parallel {
     } 0 .. $n - 1);
 }
 
-# Runs the block in $n processes at once; what they return (anything that is
-# JSON), in order. undef for one that died.
+# Runs the block in $n processes at the same time; returns their results
+# (anything that JSON can hold), in order. undef for one that died.
 sub forked {
     my ($n, $code) = @_;
     pipe my $go, my $start or die "pipe: $!";
@@ -222,7 +229,7 @@ sub forked {
     return @values;
 }
 
-# (exit status, output) of curl, for what needs a real client, as HTTP/2.
+# (exit status, output) of curl, if a real client is needed, as for HTTP/2.
 sub curl {
     my (@arg) = @_;
     return run_command('curl', '-sS', '--noproxy', '*', '--max-time',
@@ -262,10 +269,10 @@ sub show {
 
 # ---- the log
 
-# A line that must come in the error log of the suite's httpd (once or more, or
-# exactly so many times), and one that may come. Every other new line at warn
-# or worse fails the file, as does a crash of a child. Private servers have
-# methods of the same names.
+# A line that must come in the error log of the suite's httpd (at least once,
+# or exactly this many times), and one that may come. Every other new line at
+# warn or worse fails the file, and so does a crash of a child. Private servers
+# have methods of the same names.
 sub expect_log { $httpd->expect_log(@_); return }
 sub allow_log  { $httpd->allow_log(@_);  return }
 
@@ -294,8 +301,8 @@ sub _complaints {
     return map {"$name: $_"} $log->settle;
 }
 
-# The next file reads the log from here on: what comes late fails that one, but
-# nothing is lost.
+# The next file reads the log from here on: late lines fail that one, but none
+# is lost.
 sub _keep_position {
     write_json("$ENV{USERSYNC_RUN}/checked.json",
         { position => $httpd->log->position });
@@ -309,13 +316,14 @@ END {
         eval { $postgres->cont if $postgres };
         eval { UserSync::Httpd->stop_all };
         if (!$judged) {
-            # the file has failed or skips itself: its lines are no one else's
+            # the file has failed or skips itself: its lines belong to no other
+            # file
             diag $_ for $status ? $httpd->log->unexpected : ();
             $httpd->log->unexpected;
             eval { _keep_position() };
         }
         $status ||= 1 if _end_leftovers();
-        # after a failure they are read, otherwise they are in the way
+        # after a failure they are needed, otherwise they are in the way
         UserSync::Httpd->remove_logs
             if !$status && Test::More->builder->is_passing;
         $? = $status;
@@ -323,7 +331,7 @@ END {
 }
 
 # A process that the test has forgotten would keep its output open, and the
-# suite waiting for the end of it.
+# suite waiting for its end.
 sub _end_leftovers {
     my @pids = UserSync::Guardian::processes_of_test($$) or return 0;
     diag "left running: $_" for UserSync::Guardian::describe(@pids);

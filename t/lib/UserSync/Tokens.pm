@@ -1,8 +1,8 @@
 package UserSync::Tokens;
 
 # What the tests of conf/usersync-oauth2.conf and conf/usersync-openidc.conf
-# have in common: a front, that is an httpd with such a file, as it is shipped,
-# before an application that looks for the user's row; and tokens, good and bad.
+# share: a front, which is an httpd with such a file, as shipped, before an
+# application that looks for the user's row; and tokens, good and bad.
 #
 #   my $front = front(module => 'oauth2', url => double->url);
 #   passes_ok $front, token($person), $person, 'a user';
@@ -39,12 +39,12 @@ my @fronts;
 # ---- a front
 
 # module   the part of the name: conf/usersync-MODULE.conf, mod_MODULE
-# type     its AuthType, where README is asked
-# load     the module's own name where that differs
+# type     its AuthType, for docs/gate.md
+# load     the module's own name, if that differs
 # url      of the project
-# define   { NAME => value } beside URL and issuer
+# define   { NAME => value } besides URL and issuer
 # edit     [pattern => replacement, ...] of the shipped file
-# readme   the short form of README instead of it
+# short    the short form of docs/gate.md instead of it
 # config   lines before the file; more: after it
 # app      other arguments for UserSync::App->start, in an array
 sub front {
@@ -67,16 +67,16 @@ Include "${\ _conf_file(%arg) }"
 @{[ $arg{more} || '' ]}
 ProxyPass "/api" "${\ $app->url }/api"
 CONF
-    # what a module says of a token that it refuses
+    # what a module logs about a token that it refuses
     $httpd->allow_log(qr/\[(?:$load|authz_core):(?:warn|error)\]/);
-    # a good token whose sub is no UUID
-    $httpd->allow_log(qr/user_not_identified: UserSyncEnsureUser is no UUID/);
+    # a good token whose sub is not a UUID
+    $httpd->allow_log(qr/user_not_identified: UserSyncEnsureUser is not a UUID/);
     push @fronts, { httpd => $httpd->start, app => $app };
     return $fronts[-1];
 }
 
-# The last thing to do: all end at the same time, gracefully. Stopped at once,
-# httpd closes sockets that its threads are just taking leave of.
+# The last step: all end at the same time, gracefully. In a hard stop, httpd
+# closes sockets that its threads are just closing.
 sub end_fronts {
     my @pids = map { $_->{httpd}->pid } @fronts;
     kill 'WINCH', @pids;
@@ -86,7 +86,7 @@ sub end_fronts {
 
 sub _conf_file {
     my (%arg) = @_;
-    return _short_form(%arg) if $arg{readme};
+    return _short_form(%arg) if $arg{short};
     my $file = top_dir() . "/conf/usersync-$arg{module}.conf";
     my @edit = @{ $arg{edit} || [] } or return $file;
     my $text = slurp($file);
@@ -96,17 +96,17 @@ sub _conf_file {
     return spew(new_dir('conf') . '/edited.conf', $text);
 }
 
-# What README shows for this module, with our project in it.
+# What docs/gate.md shows for this module, with our project in it.
 sub _short_form {
     my (%arg) = @_;
     my ($of) = grep {/^\s*AuthType $arg{type}$/m}
-        slurp(top_dir() . '/README.md') =~ /^```apache\n(.*?)^```$/msg;
-    die "README has nothing for $arg{type}\n" unless $of;
+        slurp(top_dir() . '/docs/gate.md') =~ /^```apache\n(.*?)^```$/msg;
+    die "docs/gate.md has nothing for $arg{type}\n" unless $of;
     my $project = 'https://abcdefgh.supabase.co/auth/v1';
     $of =~ s{\Q$project\E/\.well-known}{$arg{url}/auth/v1/.well-known};
     $of =~ s{iss:\Q$project\E}{iss:$ISSUER};
     $of =~ s/^ProxyPass .*\n//m;
-    return spew(new_dir('conf') . '/readme.conf', $of);
+    return spew(new_dir('conf') . '/short.conf', $of);
 }
 
 # A file for USERSYNC_TOKEN_KEYS.
@@ -146,7 +146,7 @@ sub passes_ok {
         || Test::More::diag(show($response));
 }
 
-# The application is not asked, and no row is made.
+# The application is not asked, and no row is created.
 sub stopped_ok {
     my ($front, $token, $name, @how) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -178,7 +178,7 @@ sub gate_tests {
     subtest($_->[0] => $_->[1], $front, @module) for
         ['users' => \&_let_users_in], ['no noise' => \&_no_noise],
         ['all others' => \&_stop_the_others],
-        ['the lines in README' => \&_follow_readme],
+        ['the lines in docs/gate.md' => \&_follow_page],
         ['no token in the logs' => \&logs_ok],
         ['tokens in other places' => \&_look_nowhere_else],
         ['a token that expires' => \&_expire],
@@ -186,9 +186,9 @@ sub gate_tests {
     return;
 }
 
-sub _follow_readme {
+sub _follow_page {
     my (undef, @module) = @_;
-    my $front = front(@module, readme => 1);
+    my $front = front(@module, short => 1);
     _let_users_in($front);
     _stop_the_others($front);
     return;
@@ -224,7 +224,7 @@ sub _let_users_in {
     return;
 }
 
-# Users have been let in, and the module has had nothing to say of it.
+# Users have been let in, and the module has logged nothing about it.
 sub _no_noise {
     my ($front) = @_;
     my @noise = grep {/\[(?:oauth2|auth_openidc):(?:warn|error)\].*\[client/}
@@ -242,7 +242,7 @@ sub _stop_the_others {
     return;
 }
 
-# Before anybody may put one into the access log.
+# Call this before a token gets into the access log.
 sub _look_nowhere_else {
     my ($front) = @_;
     my $token = token(person());
@@ -260,7 +260,7 @@ sub _expire {
     my ($front) = @_;
     my $person = person();
     my ($token, $end, $response);
-    # a busy machine may need longer than the shortest life
+    # a busy machine may need longer than the shortest lifetime
     for my $seconds (2, 4, 8, 16) {
         $token = token($person, expires_in => $seconds);
         $end = time + $seconds;
@@ -294,7 +294,7 @@ sub _change_keys {
     return;
 }
 
-# The lines that an administrator may put in or take out.
+# The lines that an administrator may add or remove.
 sub _choose {
     my (undef, @module) = @_;
     my $chosen = front(@module, edit => [
@@ -308,6 +308,17 @@ sub _choose {
         stopped_ok $chosen, token(person(), claims => {
             is_anonymous => $yes }), 'an anonymous user, where not';
     }
+    # AH01631 alone is no help, but what the files refer to is
+    my $nobody = token($person, claims => { iss => undef });
+    my $silent = front(@module, more => 'LogLevel authz_core:debug');
+    stopped_ok $silent, $nobody, 'a project without an issuer';
+    my @why = grep {/AH01626: .*Require \w*claim "?iss:\S+: denied\s*$/}
+        $silent->{httpd}->log_since(0);
+    is scalar @why, 1, 'the line is named' or diag
+        grep {/authz_core/} $silent->{httpd}->log_since(0);
+    my $without = front(@module,
+        edit => [qr/^ *Require \w+ "iss:.*\n/m => '']);
+    passes_ok $without, $nobody, $person, 'where no issuer is wanted';
     my $strict = front(@module, edit => [
         qr/#(?=Require \w+ aal)/ => '',
         qr/(?=<RequireAll>)/ => "<RequireAny>\nRequire method OPTIONS\n",
@@ -322,21 +333,29 @@ sub _choose {
 }
 
 # $line: what a file for USERSYNC_TOKEN_KEYS says of the legacy secret
+# keyless  the module makes nothing of it: who comes with HS256 is stopped
 sub secret_tests {
-    my ($line, @module) = @_;
+    my ($line, %module) = @_;
+    my $keyless = delete $module{keyless};
+    my @module = %module;
     my %key = (USERSYNC_TOKEN_KEYS => key_file($line));
     subtest('the legacy secret' => sub {
         my $legacy = front(@module, define => { %key, USERSYNC_NO_JWKS => '' });
         my $person = person();
         my $token = token($person, alg => 'HS256');
-        passes_ok $legacy, $token, $person, $_ for 'HS256', 'HS256 again';
+        for my $name ('HS256', 'HS256 again') {
+            if ($keyless) { stopped_ok $legacy, $token, $name }
+            else          { passes_ok $legacy, $token, $person, $name }
+        }
         stopped_ok $legacy, token($person, alg => $_), $_ for qw(ES256 RS256);
         _stop_all($legacy);
     });
     subtest('on the way to signing keys' => sub {
         my $both = front(@module, define => \%key);
-        for my $alg (qw(HS256 ES256 RS256)) {
-            my $person = person();
+        my $person = person();
+        stopped_ok $both, token($person, alg => 'HS256'), 'HS256' if $keyless;
+        for my $alg ($keyless ? () : 'HS256', qw(ES256 RS256)) {
+            $person = person();
             passes_ok $both, token($person, alg => $alg), $person, $alg;
         }
         _stop_all($both);
@@ -371,7 +390,7 @@ sub hs256_secret {
     return read_json($keys)->{hs256_secret};
 }
 
-# The claims of a token under another header, signed by the block.
+# The claims of a token with another header, signed by the block.
 sub same_claims {
     my ($token, $header, $sign) = @_;
     my $input = encode_base64url(UserSync::HTTP::encode_json(
@@ -379,7 +398,7 @@ sub same_claims {
     return "$input." . encode_base64url($sign->($input));
 }
 
-# What no front must let in, whatever keys it knows: (name, token) pairs.
+# What no front may let in, whatever keys it knows: (name, token) pairs.
 sub bad_tokens {
     my ($person) = @_;
     return (
@@ -391,6 +410,7 @@ sub bad_tokens {
 
 sub _bad_claims {
     my ($person) = @_;
+    my $later = int(time) + 3600;
     my %bad = (
         sub => [undef, '', 'admin', 7],
         aud => [undef, 'other', ['other'], 'authenticated2'],
@@ -398,12 +418,15 @@ sub _bad_claims {
         role => [undef, '', 'anon', 'service_role'],
         session_id => [undef],
         client_id => ['9a4d7c7e-6f0e-4b60-9a1e-0c8b7d6e5f41', 7],
-        exp => [undef, 'tomorrow', 1_700_000_000],
+        # if exp is not a number, the token never expires
+        exp => [undef, 'tomorrow', 1_700_000_000, '1700000000', "$later",
+            [$later], ["$later"], JSON::PP::true(), ''],
     );
     my @bad = ('expired' => token($person, expires_in => -1));
     for my $claim (sort keys %bad) {
         push @bad, map {
-            my $value = ref $_ ? "[@$_]" : defined $_ ? qq{"$_"} : 'none';
+            my $value = defined $_ ? UserSync::HTTP::encode_json([$_])
+                : 'none';
             ("$claim: $value" => token($person, claims => { $claim => $_ }));
         } @{ $bad{$claim} };
     }

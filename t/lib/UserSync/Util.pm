@@ -1,6 +1,6 @@
 package UserSync::Util;
 
-# Small things that every part of the suite needs.
+# Small helpers that every part of the suite needs.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ my $processors;
 
 our @EXPORT_OK = qw(
     alive append_json make_dir new_dir patience read_json reserve_port
-    run_command slack slurp spew top_dir wait_until write_json
+    reserved_socket run_command slack slurp spew top_dir wait_until write_json
 );
 
 # The checkout, or the copy of it that the suite runs in.
@@ -29,8 +29,9 @@ sub top_dir {
     return Cwd::abs_path("$dir/../../..");
 }
 
-# How much longer than usual to wait for things: for valgrind as somebody says,
-# and for as many processes as there are that want each processor.
+# How much longer than usual to wait for things: USERSYNC_PATIENCE says so for
+# valgrind, and the number of processes that compete for a processor counts,
+# too.
 sub patience { return ($ENV{USERSYNC_PATIENCE} || 1) * _business() }
 
 sub _business {
@@ -40,11 +41,10 @@ sub _business {
     return $each < 1 ? 1 : $each > 10 ? 10 : $each;
 }
 
-# By how many seconds a deadline may be missed, because the machine has other
-# things to do.
+# By how many seconds a deadline may be missed because the machine is busy.
 sub slack() { return 1.5 * patience() }
 
-# Every directory of a run lives below one short path: it is removed as a whole,
+# Every directory of a run is below one short path: it is removed as a whole,
 # and the path of a unix socket in it stays below the limit of 107 bytes.
 sub new_dir {
     my ($name) = @_;
@@ -96,24 +96,28 @@ sub append_json {
     return;
 }
 
-# A port of 127.0.0.1 that nobody else gets while this process lives: bound and
-# not listening. A server that sets SO_REUSEADDR, as httpd and PostgreSQL do,
-# can still listen on it; until then a connection to it is refused.
+# A port of 127.0.0.1 that is reserved while this process lives: bound but not
+# listening. A server that sets SO_REUSEADDR, like httpd and PostgreSQL, can
+# still listen on it; until then a connection to it is refused.
 my @reserved;
 
 sub reserve_port {
-    my $socket = IO::Socket::INET->new(
+    push @reserved, reserved_socket();
+    return $reserved[-1]->sockport;
+}
+
+# The same until the socket is closed.
+sub reserved_socket {
+    return IO::Socket::INET->new(
         LocalAddr => '127.0.0.1',
         LocalPort => 0,
         Proto     => 'tcp',
         ReuseAddr => 1,
-    ) or die "no free port: $@";
-    push @reserved, $socket;
-    return $socket->sockport;
+    ) || die "no free port: $@";
 }
 
-# Calls the block until it returns something true, and returns that. When the
-# time is over: dies if it was told what it waits for, else returns nothing.
+# Calls the block until it returns something true, and returns that. After the
+# time: dies if it was told what it waits for, else returns nothing.
 sub wait_until(&;$$) {
     my ($cond, $timeout, $what) = @_;
     $timeout = ($timeout || 10) * patience();
@@ -130,7 +134,7 @@ sub wait_until(&;$$) {
     return;
 }
 
-# True while the process exists and is no zombie.
+# True while the process exists and is not a zombie.
 sub alive {
     my ($pid) = @_;
     return 0 unless $pid && kill 0, $pid;
@@ -139,8 +143,8 @@ sub alive {
     return $stat =~ /\) Z / ? 0 : 1;
 }
 
-# Runs a command, returns (exit status, everything it said). In a file and not
-# in a pipe: a daemon that the command starts keeps a pipe open.
+# Runs a command, returns (exit status, output). The output goes to a file and
+# not a pipe: a daemon that the command starts keeps a pipe open.
 sub run_command {
     my (@command) = @_;
     my $env  = ref $command[0] eq 'HASH' ? shift @command : {};

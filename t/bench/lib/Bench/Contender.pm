@@ -1,14 +1,14 @@
 package Bench::Contender;
 
-# One of those that are measured: a server with the same upstream and the same
-# database as all others.
+# A contender: a server with the same upstream and the same database as all
+# others.
 #
 #   my $it = Bench::Contender->start('module', $world, db => 'app');
 #   $it->route('known')   # { url, headers } for load.lua
 #   $it->pids             # whose CPU time and memory count, with their children
 #   $it->stop
 #
-# tls => 1 talks TLS to the upstream; tuned => 1 sets the limits of
+# tls => 1 uses TLS to the upstream; tuned => 1 sets the limits of
 # conf/usersync-tuned.conf, and for the others what serves as many clients.
 
 use strict;
@@ -30,6 +30,8 @@ my %CLASS = (
     alone     => 'Bench::Gate',
     gate      => 'Bench::Gate',
     login     => 'Bench::Gate',
+    hook      => 'Bench::Hook',
+    pyhook    => 'Bench::PythonHook',
 );
 
 our %TITLE = (
@@ -47,6 +49,9 @@ our %TITLE = (
     gate   => 'authentication and UserSyncEnsure',
     login  => 'authentication and Require dbd-login: one prepared SQL'
         . ' statement per request',
+    hook   => 'mod_usersync as token hook',
+    pyhook => 'a token hook in FastAPI, asyncpg; uvicorn, 2 workers, uvloop,'
+        . ' no access log',
 );
 
 sub start {
@@ -63,21 +68,25 @@ sub start {
 sub name     { return $_[0]{name} }
 sub trouble  { return () }
 
+# The requests that it has answered so far, if it knows.
+sub handled  { return }
+
 sub has_rows {
     return $_[0]{name} =~ /^(?:module|stock|python|node|gate|login)$/;
 }
 
-# Has each request of the kind to leave a row behind?
+# Must each request of this kind leave a row behind?
 sub makes_rows {
     my ($self, $kind) = @_;
     return $kind ne 'known' && $self->has_rows;
 }
 
-# Whose requests one run sends: mode, first and count of load.lua.
+# The users of one run's requests: mode, first and count of load.lua.
 sub load {
     my ($self, $kind) = @_;
     return (mode => 'known', first => 0,
-        count => $self->{world}->rows($self->{db})) if $kind eq 'known';
+        count => $self->{count} || $self->{world}->rows($self->{db}))
+        if $kind eq 'known';
     return (mode => 'fresh', first => $self->{world}->fresh_block);
 }
 
@@ -89,8 +98,8 @@ sub upstream_url {
     return $self->{tls} ? $self->{world}->tls_url : $self->{world}->url;
 }
 
-# Sends one request for a known user and looks whether the answer is right: a
-# benchmark of error pages is none.
+# Sends one request for a known user and checks the answer: a benchmark of
+# error pages is worthless.
 sub check {
     my ($self, $kind) = @_;
     my $email = Bench::World::email(
@@ -147,7 +156,7 @@ sub said {
 sub pids { return $_[0]{process}->pid }
 sub stop { return $_[0]{process}->stop }
 
-# A directory and a port of the contender's own.
+# A directory and a port for this contender.
 sub settle {
     my ($self) = @_;
     $self->{dir}  = new_dir($self->{name});
@@ -157,7 +166,7 @@ sub settle {
 
 sub own_url { return "http://127.0.0.1:$_[0]{port}" . ($_[1] || '') }
 
-# Where a program of the benchmark stands.
+# The path of a program of the benchmark.
 sub app { return top_dir() . "/t/bench/apps/$_[1]" }
 
 1;

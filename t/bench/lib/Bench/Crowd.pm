@@ -1,27 +1,31 @@
 package Bench::Crowd;
 
-# The users of the gate's scenarios: files with a request header for each, for
-# load.lua.
+# The users of the scenarios of the gate and the hook: files with a request
+# header, or a signed call, for each, for load.lua.
 
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5_hex);
+use Digest::SHA qw(hmac_sha256);
 use MIME::Base64 qw(decode_base64 decode_base64url encode_base64);
 
 use AuthDouble::Json ();
 use AuthDouble::Jwt ();
 use UserSync::HTTP ();
-use UserSync::Util qw(new_dir read_json spew top_dir);
+use UserSync::Util qw(new_dir read_json slurp spew top_dir);
+
+use Bench::World ();
 
 my $FIXTURES = top_dir() . '/t/fixtures/supabase';
 
-# Of so many known users: a name that httpd believes, as mod_authn_anon does.
+# This many known users: a name that httpd believes, as in mod_authn_anon.
 sub names {
     my ($world, $db, $count) = @_;
     return _file(map { _name($_->{id}) } _known($world, $db, $count));
 }
 
-# Of so many users whom nobody knows.
+# This many unknown users.
 sub strangers {
     my ($count) = @_;
     return _file(map {
@@ -30,7 +34,7 @@ sub strangers {
     } 1 .. $count);
 }
 
-# Supabase's access tokens, ES256, good for long.
+# Supabase's access tokens, ES256, with a long lifetime.
 sub tokens {
     my ($world, $db, $count) = @_;
     my $jwt = AuthDouble::Jwt->new(read_json("$FIXTURES/jwt_test_keys.json"));
@@ -44,6 +48,68 @@ sub tokens {
     } _known($world, $db, $count));
 }
 
+# ---- the hook
+
+my $KEY = 'the secret of the benchmark.....';
+
+# A file with the hook's secret.
+sub secret {
+    my ($world) = @_;
+    my $file = $world->dir . '/hook.secret';
+    if (!-e $file) {
+        spew($file, 'v1,whsec_' . encode_base64($KEY, '') . "\n");
+        chmod 0600, $file;
+    }
+    return $file;
+}
+
+# A recorded call: texts, between which are the id and the e-mail of its user.
+my ($ID, $EMAIL, @PIECES);
+
+sub _record {
+    my $body = slurp("$FIXTURES/hooks/token_password.request.body");
+    ($ID)    = $body =~ /"user_id":"([^"]+)"/;
+    ($EMAIL) = $body =~ /"claims":\{[^{]*"email":"([^"]+)"/;
+    @PIECES  = split /(\Q$ID\E|\Q$EMAIL\E)/, $body;
+    return;
+}
+
+# A call for the user of this number, signed now: { body, headers }
+sub call {
+    my ($number) = @_;
+    _record() unless @PIECES;
+    my $email = Bench::World::email($number);
+    my $user = join '-', unpack 'a8a4a4a4a12', md5_hex($email);
+    my $body = join '', map {
+        $_ eq $ID ? $user : $_ eq $EMAIL ? $email : $_
+    } @PIECES;
+    my $name = sprintf '%08x-%04x-4%03x-8%03x-%012x', rand 2**32, rand 2**16,
+        rand 2**12, rand 2**12, rand 2**48;
+    my $time = time;
+    return { body => $body, headers => ['Webhook-Id' => $name,
+        'Webhook-Timestamp' => $time, 'Webhook-Signature' => 'v1,'
+            . encode_base64(hmac_sha256("$name.$time.$body", $KEY), '')] };
+}
+
+# A file of them, a line for each, which may have more headers: tabs separate
+# the headers and the body.
+sub calls {
+    my ($numbers, @more) = @_;
+    my $file = new_dir('crowd') . '/calls';
+    open my $out, '>', $file or die "$file: $!\n";
+    for my $number (@$numbers) {
+        my $call = call($number);
+        my @header = @{ $call->{headers} };
+        my @lines;
+        push @lines, join ': ', splice @header, 0, 2 while @header;
+        print {$out} join("\t", @lines, @more, $call->{body}), "\n";
+    }
+    close $out or die "$file: $!\n";
+    return $file;
+}
+
+# ---- the gate
+
 # The key to verify them with, as a JWK.
 sub key {
     my $jwks = read_json("$FIXTURES/jwks_es256_rs256.json");
@@ -51,21 +117,21 @@ sub key {
     return UserSync::HTTP::encode_json($key);
 }
 
-# Those of a token that was recorded.
+# The claims of a recorded token.
 sub _claims {
     my ($token) = grep { $_->{name} eq 'valid_es256' }
         @{ read_json("$FIXTURES/jwt_tokens.json") };
     return decode_base64url((split /\./, $token->{token})[1]);
 }
 
-# In the order of their numbers, which is none of their ids.
+# In the order of their numbers, which differs from that of their ids.
 sub _known {
     my ($world, $db, $count) = @_;
     return $world->pg->sql($db =>
         'SELECT id, email FROM users ORDER BY email LIMIT ?', $count);
 }
 
-# Who it is in such a line.
+# The user in such a line.
 sub id_of {
     my ($line) = @_;
     my ($how, $what) = $line =~ /^Authorization: (\w+) (\S+)/

@@ -1,6 +1,7 @@
 package Bench::Direct;
 
-# The upstream with nothing in between: how far it is from being what limits.
+# The upstream with nothing in between: shows whether the upstream is the
+# limit.
 
 use strict;
 use warnings;

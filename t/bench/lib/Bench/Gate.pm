@@ -1,14 +1,14 @@
 package Bench::Gate;
 
-# The gate, and what else could stand there, behind the same authentication:
+# The gate, and its alternatives, behind the same authentication:
 #
-#   auth => 'basic'    a name that is believed, as mod_authn_anon does
+#   auth => 'basic'    a name that is believed, as in mod_authn_anon
 #   auth => 'oauth2'   a token that mod_oauth2 verifies, or finds in its cache
 #   place => '/static.html' or '/proxied/small'
 #   users => file of Bench::Crowd's, count => how many they are
 #
-# Requests of the kind "known" are those of one of them at random, "unknown" of
-# one after the other, "missing" of somebody without a row.
+# Requests of the kind "known" are by one of them at random, "unknown" by one
+# after the other, "missing" by a user without a row.
 
 use strict;
 use warnings;
@@ -21,7 +21,7 @@ use Bench::Measure qw(run_wrk);
 use UserSync::HTTP ();
 use UserSync::Util qw(slurp);
 
-# A second; more than any of them answers. No run asks for a user twice.
+# Per second; more than any of them answers. No run uses a user twice.
 my $MOST = 30_000;
 
 sub modules {
@@ -53,7 +53,7 @@ sub load {
     return (mode => 'each', first => 0, count => $count,
         headers => Bench::Crowd::strangers($count)) if $kind eq 'missing';
     $count = $self->{count} if $count > $self->{count};
-    # from the start again, when the cache has long forgotten those
+    # start again: the cache has long forgotten those
     $self->{next} = 0
         if !defined $self->{next} || $self->{next} + $count > $self->{count};
     my $first = $self->{next};
@@ -61,7 +61,7 @@ sub load {
     return (mode => 'each', first => $first, count => $count);
 }
 
-# Nobody gets in without a name, and who gets in has a row.
+# Requests without a name are refused, and users who get in have a row.
 sub check {
     my ($self, $kind) = @_;
     my $file = $kind eq 'missing' ? Bench::Crowd::strangers(1)
@@ -93,7 +93,7 @@ sub meet_all {
     return $self;
 }
 
-# The share of the requests since then for which the table was asked.
+# The share of the requests since then that looked at the table.
 sub asked {
     my ($self) = @_;
     my ($all, $asked) = (0, 0);
@@ -121,7 +121,7 @@ sub _authentication {
 CONF
 }
 
-# No .htaccess is looked for: so says Debian's apache2.conf, too.
+# No .htaccess is looked for, as in Debian's apache2.conf.
 sub _protect {
     my ($self, @lines) = @_;
     return join "\n", 'ProxyPass /proxied/ ' . $self->upstream_url . '/',
@@ -131,7 +131,7 @@ sub _protect {
 
 sub _alone { return $_[0]->_protect('Require valid-user') }
 
-# All that conf/usersync-oauth2.conf has on.
+# Everything that conf/usersync-oauth2.conf enables.
 sub _gate {
     my ($self) = @_;
     return $self->_dbd . $self->_protect('Require valid-user',
@@ -140,8 +140,8 @@ sub _gate {
             ? 'UserSyncEnsureEmail "%{reqenv:OAUTH2_CLAIM_email}"' : ());
 }
 
-# What it takes for the same guarantee: stock httpd cannot know that an INSERT
-# was there before. It would warn of each that has found a row.
+# What stock httpd needs for the same guarantee: it cannot know that the row
+# was inserted before. It would warn about each INSERT that has found a row.
 sub _login {
     my ($self) = @_;
     return $self->_dbd . $self->_protect('LogLevel authz_dbd:error',

@@ -1,7 +1,7 @@
 package Bench::GateScenario;
 
-# The scenarios of the gate, see Bench::Scenario: what it costs beside the
-# authentication that it stands behind, and beside stock httpd with SQL.
+# The scenarios of the gate, see Bench::Scenario: its cost compared with the
+# authentication before it, and with stock httpd with SQL.
 
 use strict;
 use warnings;
@@ -10,13 +10,13 @@ use Bench::Crowd ();
 use Bench::Gate ();
 use Bench::Measure qw(rounds spread);
 
-# Fewer than mod_oauth2's own cache holds, which are 1000.
+# Fewer than the 1000 that mod_oauth2's own cache holds.
 my $TOKENS = 500;
 
 # Known to the cache.
 my $KNOWN = 10_000;
 
-# Known by name; more than one run of "unknown" can ask for.
+# Known by name; more than one run of "unknown" can use.
 my $NAMES = 1_000_000;
 
 my %PLACE = (static => '/static.html', proxied => '/proxied/small');
@@ -40,7 +40,7 @@ sub warm {
     return \%result;
 }
 
-# All rounds meet others, whose rows are there or not.
+# Each round has other users, with or without rows.
 sub cold {
     my ($options, $start, $world) = @_;
     my $file = Bench::Crowd::names($world, 'app', $NAMES);
@@ -54,8 +54,8 @@ sub cold {
     return \%result;
 }
 
-# Many users in the cache, and few: one client, for the difference is less than
-# what full cores make of the same load from round to round.
+# Many users in the cache, and few: one client, because the difference is
+# smaller than the variation between rounds when all cores are busy.
 sub users {
     my ($options, $start, $world) = @_;
     my @both = map {
@@ -69,9 +69,9 @@ sub users {
         _rounds('known', \@both, { %$options, connections => 1 })) };
 }
 
-# The same guarantee as stock httpd can give it: one client that waits for each
-# answer, which tells how long a request takes, and more than the cores can
-# serve, which tells how much work it is.
+# The same guarantee with stock httpd: one client that waits for each answer,
+# which shows the time of a request, and more load than the cores can serve,
+# which shows the work per request.
 sub dbd {
     my ($options, $start, $world) = @_;
     my $file = Bench::Crowd::names($world, 'app', $KNOWN);
@@ -86,7 +86,7 @@ sub dbd {
     return \%result;
 }
 
-# Rounds of those who have met all users.
+# Rounds after all users have been met.
 sub _rounds {
     my ($kind, $contenders, $options) = @_;
     $_->meet_all for @$contenders;
@@ -97,8 +97,8 @@ sub _rounds {
     return $result;
 }
 
-# With the ratio of two contenders, round by round: what else the machine does
-# has hit both.
+# With the ratio of two contenders, round by round: other load on the machine
+# affects both.
 sub _paired {
     my ($what, $this, $that, $result) = @_;
     my ($above, $below) = map { $_->{$what}{all} } @$result{$this, $that};

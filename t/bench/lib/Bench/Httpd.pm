@@ -1,7 +1,7 @@
 package Bench::Httpd;
 
 # The contenders that are httpd: all with the event MPM, Debian's limits, the
-# same modules loaded and the same access log.
+# same modules and the same access log.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use parent -norequire, 'Bench::Contender';
 use UserSync::Httpd ();
 use UserSync::Util qw(spew top_dir);
 
-# Debian's mpm_event.conf, and the ServerLimit that it leaves to the default.
+# Debian's mpm_event.conf, and its default ServerLimit.
 our $LIMITS = <<'CONF';
 StartServers            2
 ServerLimit             16
@@ -28,7 +28,8 @@ sub launch {
     my ($self) = @_;
     my $world = $self->{world};
     my $config = join '', "LogLevel warn usersync:warn\n",
-        $self->{tuned} ? 'Include ' . top_dir() . "/conf/usersync-tuned.conf\n"
+        $self->{tuned}
+            ? 'Include "' . top_dir() . qq{/conf/usersync-tuned.conf"\n}
             : $LIMITS, $self->can("_$self->{name}")->($self),
         $self->{more} || '';
     $self->{httpd} = UserSync::Httpd->new(
@@ -46,7 +47,7 @@ sub pids { return $_[0]{httpd}->pid }
 sub stop { return $_[0]{httpd}->stop }
 sub url  { return $_[0]{httpd}->url($_[1]) }
 
-# What httpd had to complain of, which would make the figures worthless.
+# httpd's complaints, which would make the figures worthless.
 sub trouble { return $_[0]{httpd}->log->unexpected }
 
 sub route {
@@ -62,9 +63,9 @@ sub route {
     };
 }
 
-# The database for mod_dbd, as conf/usersync.conf or usersync-tuned.conf has
-# it. mod_authz_dbd holds a connection for as long as the request lives, the
-# upstream's time included: with the tuned limits it gets 170 of them, more than
+# mod_dbd's lines, as in conf/usersync.conf or usersync-tuned.conf.
+# mod_authz_dbd holds a connection for the whole request, including the
+# upstream's time: with the tuned limits it gets 170 of them, more than
 # PostgreSQL's default max_connections.
 sub _dbd {
     my ($self) = @_;
@@ -78,6 +79,7 @@ sub _module {
     my ($self) = @_;
     my $world = $self->{world};
     return $self->_dbd . join "\n",
+        'UserSyncMaxPerClient Off', # all of the load is one client
         'UserSyncSupabaseURL ' . $self->upstream_url,
         "UserSyncSupabaseKey file:" . $world->dir . '/publishable.key',
         ($self->{tls} ? 'UserSyncCACertificateFile ' . $world->ca_file : ()),
@@ -86,8 +88,8 @@ sub _module {
         'SetHandler usersync-login', '</Location>', '';
 }
 
-# The query string stays with the client: one in a ProxyPass URL would make
-# mod_proxy open a connection for each request.
+# The query string is the client's: one in a ProxyPass URL would make mod_proxy
+# open a connection for each request.
 sub _proxy_pass {
     my ($self, @places) = @_;
     my $url = $self->upstream_url;
@@ -98,7 +100,7 @@ sub _proxy_pass {
 
 sub _proxy { return $_[0]->_proxy_pass('/proxied') }
 
-# Basic authentication that lets anybody in under the name that he gives.
+# Basic authentication that admits anybody under the name that they give.
 sub _believed {
     return <<'CONF';
     AuthType Basic
@@ -110,9 +112,9 @@ sub _believed {
 CONF
 }
 
-# The user names himself a second time, in Basic authentication: mod_authz_dbd
-# cannot look into bodies. No password is looked at. The statement comes before
-# the upstream is asked, and nothing proves that the user is who he says.
+# The users also name themselves in Basic authentication, because mod_authz_dbd
+# cannot read bodies. No password is checked. The statement runs before the
+# upstream is asked, and nothing proves that the users are who they say.
 sub _stock {
     my ($self) = @_;
     my $believed = _believed();

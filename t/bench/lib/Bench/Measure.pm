@@ -15,11 +15,11 @@ use Bench::Process qw(cpu_of_machine cpu_seconds pss_kb);
 
 our @EXPORT_OK = qw(median rounds run_wrk spread);
 
-# More failures than one in a hundred, and the figure says nothing.
+# With more than one failure in a hundred, the figure is meaningless.
 my $TOLERATED = 0.01;
 
-# With "quiet", a share of the machine's CPU, a run counts when nothing else
-# has used more of it meanwhile; the last try counts in any case.
+# With "quiet", a share of the machine's CPU, a run counts if nothing else has
+# used more of it meanwhile; the last try always counts.
 my $TRIES = 4;
 
 sub median {
@@ -36,7 +36,7 @@ sub spread {
         all => [@_] };
 }
 
-# What wrk says: url, connections, seconds, mode, first, count, seed, headers
+# wrk's result: url, connections, seconds, mode, first, count, seed, headers
 sub run_wrk {
     my (%arg) = @_;
     my ($status, $said) = run_command('wrk', '-t', 1, '-c',
@@ -56,8 +56,8 @@ sub run_wrk {
         rate => $good / $seen->{seconds} };
 }
 
-# One run, with what it cost: CPU per request of the contender (all of its
-# processes) and of PostgreSQL in microseconds, memory just after.
+# One run and its cost: CPU per request of the contender (all of its processes)
+# and of PostgreSQL in microseconds, memory just after.
 sub _measure {
     my ($it, $kind, %arg) = @_;
     my $quiet = $arg{quiet} or return _measure_once($it, $kind, %arg);
@@ -70,7 +70,7 @@ sub _measure {
     return $run;
 }
 
-# Until the machine has a moment of little to do, or ten seconds are over.
+# Waits until the machine is idle for a moment, for ten seconds at most.
 sub _wait_for_quiet {
     my ($most) = @_;
     wait_until {
@@ -88,10 +88,11 @@ sub _measure_once {
     my %load = (%arg, %{ $it->route($kind) }, $it->load($kind, %arg));
     my $fresh = $it->makes_rows($kind);
     my $rows = $fresh ? $world->count_rows($it->{db}) : 0;
-    # ourselves with wrk and the upstream
+    # this process with wrk and the upstream
     my @ours = ($it->pids, $world->pg->pid, $$);
     my $spent = -cpu_seconds(@ours);
     my @before = map { cpu_seconds($_) } $it->pids, $world->pg->pid;
+    my $told = $arg{statements} && _told($it);
     my ($busy, $all) = cpu_of_machine();
     my $stats = $world->stats;
     my $seen = run_wrk(%load);
@@ -111,13 +112,45 @@ sub _measure_once {
         pg_cpu => $per * ($after[1] - $before[1]),
         others => ($machine[0] - $busy - $spent) / ($machine[1] - $all),
         pss => pss_kb($it->pids),
+        $told ? _statements($it, $told, $seen->{requests}) : (),
         opened => $opened->{plain} + $opened->{tls}
             - $stats->{plain} - $stats->{tls} };
 }
 
-# Measures all in turn, again and again, so that whatever else the machine does
-# hits all alike; the first run of each, which warms up, does not count. A
-# seed is the round's: all see the same users in the same order.
+# What PostgreSQL has executed so far for a contender that rests.
+sub _told {
+    my ($it) = @_;
+    my ($last, $told) = ('');
+    wait_until {
+        sleep 0.1 if $told;
+        $told = { sql => $it->{world}->statements($it->{db}),
+            handled => scalar $it->handled };
+        my $text = JSON::PP->new->canonical->encode($told);
+        ($last, $text) = ($text, $last);
+        $last eq $text;
+    } 10, "the rest of $it->{name}";
+    return $told;
+}
+
+# The statements since then: all, and those per request that has been answered.
+# The module asks each new connection once which server it leads to.
+sub _statements {
+    my ($it, $before, $requests) = @_;
+    my $now = _told($it);
+    my (%sql, $all);
+    for my $text (keys %{ $now->{sql} }) {
+        my $times = $now->{sql}{$text} - ($before->{sql}{$text} || 0);
+        $sql{$text} = $times if $times;
+        $all += $times if $text !~ /pg_control_system/;
+    }
+    $requests = $now->{handled} - $before->{handled}
+        if defined $now->{handled};
+    return (sql => \%sql, statements => ($all || 0) / $requests);
+}
+
+# Measures all in turn, again and again, so that other load on the machine
+# affects all alike; the first run of each is a warm-up and does not count. A
+# round has one seed: all get the same users in the same order.
 sub rounds {
     my ($kind, $contenders, %arg) = @_;
     my (%seen, @order, %warm);
@@ -148,7 +181,11 @@ sub _summary {
     my %summary = map {
         my $what = $_;
         $what => spread(map { $_->{$what} } @runs);
-    } qw(rate cpu pg_cpu others pss p50 p99 max);
+    } qw(rate cpu pg_cpu others pss p50 p99 max),
+        defined $runs[0]{statements} ? 'statements' : ();
+    for my $sql (grep {$_} map { $_->{sql} } @runs) {
+        $summary{sql}{$_} += $sql->{$_} for keys %$sql;
+    }
     for my $what (qw(requests failed opened)) {
         $summary{$what} += $_->{$what} for @runs;
     }

@@ -1,6 +1,6 @@
 package Bench::Nginx;
 
-# nginx in front of the same upstream: what else could stand there.
+# nginx in front of the same upstream, as an alternative.
 
 use strict;
 use warnings;
@@ -22,7 +22,7 @@ sub launch {
     return;
 }
 
-# httpd's MaxKeepAliveRequests is 0 here: neither does nginx close in between.
+# Like httpd with MaxKeepAliveRequests 0, nginx does not close connections.
 sub _config {
     my ($self) = @_;
     my $dir = $self->{dir};

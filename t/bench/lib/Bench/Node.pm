@@ -36,7 +36,7 @@ sub launch {
 
 sub route { return Bench::Python::route(@_) }
 
-# The compiler of V8 is done with it after some thousand requests only.
+# V8's compiler needs some thousand requests to finish.
 sub warm_up { return 10 }
 
 require Bench::Python;

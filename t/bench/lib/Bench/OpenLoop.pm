@@ -1,16 +1,16 @@
 package Bench::OpenLoop;
 
-# Clients that do not wait for each other: requests go out at a fixed rate,
-# whatever becomes of those before them. A number of clients, each with a
-# connection that it keeps if it may, take turns; one that waits for its answer
-# is passed over. When none is free, one more joins them. With "most" no more
-# than so many requests are sent.
+# Clients that do not wait for each other: requests are sent at a fixed rate,
+# whatever happens to earlier ones. A number of clients, each with a kept
+# connection if possible, take turns; a client that waits for its answer is
+# skipped. If none is free, another one is added. "most" limits the number of
+# requests.
 #
 #   my $load = Bench::OpenLoop->start(url => $url, rate => 300, clients => 300);
 #   my $seen = $load->stop;
 #
-# stop returns { sent, by => { "503" => n }, waiting (at the end), peak (who
-# waited at the same time), late (seconds behind the schedule, at most) }.
+# stop returns { sent, by => { "503" => n }, waiting (at the end), peak
+# (waiting at the same time), late (seconds behind the schedule, at most) }.
 
 use strict;
 use warnings;
@@ -77,7 +77,7 @@ sub _send {
     return;
 }
 
-# The server may have closed it while nobody looked.
+# The server may have closed it unnoticed.
 sub _still_open {
     my ($socket) = @_;
     my $n = sysread $socket, my $nothing, 1;

@@ -1,6 +1,7 @@
 package Bench::Picture;
 
-# One picture of what was measured, through gnuplot.
+# Pictures of the results, drawn by gnuplot: one of the hook, and one of what
+# all contenders do.
 
 use strict;
 use warnings;
@@ -8,9 +9,14 @@ use warnings;
 use UserSync::Util qw(new_dir run_command spew);
 
 my @ORDER = qw(module proxy stock python node nginx);
+my @HOOKS = qw(hook cached looked-up closing pyhook login);
+my %OURS = map { $_ => 1 } qw(module hook cached looked-up closing);
 my %LABEL = (
     module => 'mod_usersync', proxy => 'mod_proxy', stock => 'stock httpd',
     python => 'FastAPI', node => 'Node.js', nginx => 'nginx',
+    hook => 'usersync-hook', pyhook => 'FastAPI hook',
+    login => 'usersync-login', cached => 'cached', 'looked-up' => 'looked up',
+    closing => 'not kept',
 );
 
 # Bars with the lowest and the highest round: label, median, low, high
@@ -20,8 +26,8 @@ sub _bars {
     my $rows = join '', map {
         my $spread = $result->{$_}{$what};
         sprintf "%d \"%s\" %f %f %f %d\n", $n++, $LABEL{$_},
-            @$spread{qw(median low high)}, $_ eq 'module' ? 1 : 2;
-    } grep { $result->{$_} } @ORDER;
+            @$spread{qw(median low high)}, $OURS{$_} ? 1 : 2;
+    } grep { $result->{$_} } @ORDER, @HOOKS;
     spew($data, $rows);
     return <<"GNUPLOT";
 set title "$title"
@@ -56,9 +62,40 @@ plot $plots
 GNUPLOT
 }
 
+# Of the scenarios that there are, into this directory.
 sub draw {
-    my ($scenarios, $file) = @_;
+    my ($scenarios, $to) = @_;
     my $dir = new_dir('picture');
+    _plot($dir, "$to/result.svg", _of_all($scenarios, $dir));
+    _plot($dir, "$to/hook.svg", _of_hook($scenarios, $dir));
+    return;
+}
+
+sub _of_hook {
+    my ($scenarios, $dir) = @_;
+    my @panels;
+    for (['hook-cached', 'known to the cache'], ['hook-known', 'looked up']) {
+        my ($name, $users) = @$_;
+        my %result = %{ ($scenarios->{$name} || next)->{result} };
+        $result{login} = delete $result{module};
+        push @panels,
+            _bars(\%result, 'rate', "$users: requests/s",
+                "$dir/$name.rate"),
+            _bars(\%result, 'cpu', "$users: CPU us per request",
+                "$dir/$name.cpu");
+    }
+    if (my $crowd = $scenarios->{'hook-crowd'}) {
+        push @panels,
+            _bars($crowd->{result}, 'rate', '500 hooks at a time: requests/s',
+                "$dir/crowd.rate"),
+            _bars($crowd->{result}, 'p99',
+                '500 hooks at a time: p99, milliseconds', "$dir/crowd.p99");
+    }
+    return @panels;
+}
+
+sub _of_all {
+    my ($scenarios, $dir) = @_;
     my @panels;
     if (my $known = $scenarios->{known}) {
         push @panels,
@@ -74,6 +111,11 @@ sub draw {
     my %slow = map { /^slow(\d+)$/ ? ($1 => $scenarios->{$_}{result}) : () }
         keys %$scenarios;
     push @panels, _shares(\%slow, "$dir/slow") if %slow;
+    return @panels;
+}
+
+sub _plot {
+    my ($dir, $file, @panels) = @_;
     return unless @panels;
     my $lines = int((@panels + 1) / 2);
     my $height = 320 * $lines;

@@ -1,7 +1,7 @@
 package Bench::Process;
 
-# Programs of the benchmark that run in the foreground, and what processes
-# cost, read from /proc: CPU time and memory of a process with all below it.
+# Programs of the benchmark that run in the foreground, and the cost of
+# processes, from /proc: CPU time and memory of a process and its descendants.
 
 use strict;
 use warnings;
@@ -44,7 +44,7 @@ sub is_running {
     return alive($self->{pid});
 }
 
-# TERM, and KILL for who does not listen; the children are waited for, too.
+# TERM, and KILL if that does not help; also waits for the children.
 sub stop {
     my ($self) = @_;
     return if $self->{stopped}++ || $self->{owner} != $$;
@@ -65,7 +65,7 @@ sub DESTROY {
     return;
 }
 
-# ---- what processes cost
+# ---- the cost of processes
 
 # { pid => [parent, seconds of CPU, reaped children included] } of all.
 sub _all {
@@ -95,7 +95,7 @@ sub _below {
     return @found;
 }
 
-# These processes and all below them.
+# These processes and their descendants.
 sub family { return _below(_all(), @_) }
 
 sub cpu_seconds {
@@ -106,7 +106,7 @@ sub cpu_seconds {
     return $sum;
 }
 
-# (seconds of CPU that were used, seconds of CPU that there were)
+# (seconds of CPU that were used, seconds of CPU that were available)
 sub cpu_of_machine {
     my @field = (split ' ', slurp('/proc/stat'))[1 .. 8];
     my $all = 0;
@@ -114,7 +114,7 @@ sub cpu_of_machine {
     return map { $_ / $ticks } $all - $field[3] - $field[4], $all;
 }
 
-# Proportional set size: pages that several share are divided among them.
+# Proportional set size: shared pages are divided among their processes.
 sub pss_kb {
     my (@pids) = @_;
     my $sum = 0;

@@ -1,6 +1,6 @@
 package Bench::Report;
 
-# What came out: lines while it goes on, a table, what the JSON file holds.
+# The results: lines during the run, a table, the contents of the JSON file.
 
 use strict;
 use warnings;
@@ -17,9 +17,10 @@ use Bench::Picture ();
 use Bench::Scenario ();
 use Bench::Targets ();
 
-my @ORDER = qw(module proxy stock python node nginx direct gate login alone);
+my @ORDER = qw(hook cached looked-up closing pyhook module proxy stock python
+    node nginx direct gate login alone);
 
-# $kept: an earlier result whose scenarios stay where none is measured anew
+# $kept: an earlier result, for scenarios that are not measured again
 sub new {
     my ($class, $kept) = @_;
     my $self = bless {
@@ -54,6 +55,7 @@ sub result {
     return { %$self, targets => [Bench::Targets::judge($self->{scenarios})] };
 }
 
+# result.svg and hook.svg in this directory
 sub draw { return Bench::Picture::draw($_[0]{scenarios}, $_[1]) }
 
 # ---- where and with what
@@ -153,6 +155,15 @@ sub _table_tls {
     return _table($_[0], sub {
         sprintf '  %d connections, %.1f per 10 000', $_[0]{opened},
             $_[0]{per_10000};
+    });
+}
+
+# With the statements that PostgreSQL has counted, and what was refused.
+sub _table_hook {
+    return _table($_[0], sub {
+        my ($sql, $refused) = @{ $_[0] }{qw(statements refused)};
+        join '', $sql ? '  ' . _range('%.4f', $sql) . ' SQL' : (),
+            defined $refused ? "  $refused of $_[0]{answered} refused" : ();
     });
 }
 

@@ -1,7 +1,7 @@
 package Bench::Scenario;
 
 # The scenarios: each starts what it needs, measures, stops it again and
-# returns { figures => ..., setup => what it was, in words }.
+# returns { figures => ..., setup => a description }.
 
 use strict;
 use warnings;
@@ -13,6 +13,7 @@ use UserSync::Util qw(run_command slurp top_dir wait_until);
 
 use Bench::Contender ();
 use Bench::GateScenario ();
+use Bench::HookScenario ();
 use Bench::Httpd ();
 use Bench::Measure qw(rounds run_wrk spread);
 use Bench::OpenLoop ();
@@ -23,11 +24,13 @@ my $DELAY   = 200;
 my $WAITING = 500;
 
 # In the order in which they run.
-our @ALL = qw(known first register slow64 slow256 slow500 rows tls memory hung
-    prepared gate-warm gate-cold gate-users gate-dbd);
+our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls memory hung
+    prepared gate-warm gate-cold gate-users gate-dbd hook-cached hook-known
+    hook-crowd);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
+    cached   => 'login of 1 000 known users: known to the cache, and looked up',
     first    => "first logins (a row for each), no delay, $CLIENTS connections",
     register => "register (a row for each), no delay, $CLIENTS connections",
     (map { ("slow$_" => "login of known users, upstream takes $DELAY ms, $_"
@@ -44,13 +47,19 @@ our %TITLE = (
     'gate-users' => 'the gate, 100 000 users known to the cache and 100',
     'gate-dbd'   => 'the gate, users known to the cache, beside stock httpd'
         . ' with an INSERT per request',
+    'hook-cached' => 'token hook, 1 000 users known to the cache, beside the'
+        . ' login of the same',
+    'hook-known'  => 'token hook, one of 1 000 000 known users each, no cache,'
+        . ' beside the login of the same',
+    'hook-crowd'  => "token hook, known users, $WAITING calls at a time, tuned"
+        . ' limits',
 );
 
-# Where shorter runs would say less: a client that waits 200 ms for each answer
-# loses the last one, and the circuit opens after five seconds.
+# Where shorter runs would be less useful: a client that waits 200 ms for each
+# answer loses the last one, and the circuit opens after five seconds.
 my %LEAST = (slow64 => 10, slow256 => 10, slow500 => 10, hung => 12);
 
-# The length of its runs when so many seconds are asked for.
+# The length of its runs when this many seconds are requested.
 sub seconds {
     my ($name, $seconds) = @_;
     my $least = $LEAST{$name} || 1;
@@ -60,7 +69,7 @@ sub seconds {
 # Runs one by its name. run: { world, rounds, seconds, quiet, progress }
 sub run {
     my ($name, $run) = @_;
-    my $code = $name =~ /^gate-(\w+)/ ? _of_gate($1)
+    my $code = $name =~ /^(gate|hook)-(\w+)/ ? _of($1, $2)
         : __PACKAGE__->can("_$name");
     die "no scenario named $name\n" unless $code;
     my @started;
@@ -73,6 +82,7 @@ sub run {
     my $error  = $@;
     $run->{world}->delay(0);
     $run->{world}->hang(0);
+    $run->{world}->count_statements(0);
     $_->stop for @started;
     die $error unless $result;
     return $result;
@@ -85,8 +95,10 @@ sub _options {
         %more);
 }
 
-sub _of_gate {
-    my $code = Bench::GateScenario->can($_[0]) or return;
+# Those of the gate and the hook.
+sub _of {
+    my ($door, $what) = @_;
+    my $code = "Bench::\u${door}Scenario"->can($what) or return;
     return sub {
         my ($run, $start) = @_;
         return $code->({ _options($run) }, $start, $run->{world});
@@ -100,7 +112,7 @@ sub _known {
     return rounds('known', \@all, _options($run));
 }
 
-# Each starts from the same table, which has grown by what was inserted.
+# Each starts with the same table, which has grown by the inserted rows.
 sub _first {
     my ($run, $start) = @_;
     my @all = map { $start->($_) } qw(module stock python node);
@@ -144,7 +156,17 @@ sub _rows {
     return rounds('known', \@all, _options($run));
 }
 
-# Connections are counted from the start of the servers on.
+# Without a gate, the cache needs its own line.
+sub _cached {
+    my ($run, $start) = @_;
+    my $cached = $start->('module', db => 'small',
+        more => "UserSyncCache shmcb\n");
+    $cached->{label} = 'cached';
+    my @others = map { $start->($_, db => 'small') } qw(module proxy stock);
+    return rounds('known', [$cached, @others], _options($run));
+}
+
+# Connections are counted from the start of the servers.
 sub _tls {
     my ($run, $start) = @_;
     my %before = %{ $run->{world}->stats };
@@ -161,7 +183,7 @@ sub _tls {
     return $result;
 }
 
-# A fresh server that has answered once, then 500 logins that wait.
+# A fresh server that has answered once, then 500 waiting logins.
 sub _memory {
     my ($run, $start) = @_;
     my $world = $run->{world};
@@ -197,9 +219,9 @@ sub _memory {
     return { kb => spread(@kb), idle => spread(@idle), clients => $clients };
 }
 
-# Both sides of one round on servers of their own that have just been started:
-# no round finds the circuit as the last one left it. wrk measures from the
-# moment on at which the first login goes out.
+# Both sides of a round have their own fresh servers: no round finds the
+# circuit as the last one left it. wrk measures from the moment of the first
+# login.
 sub _hung {
     my ($run, $start) = @_;
     my $seconds = $run->{seconds};
@@ -240,7 +262,7 @@ sub _hung {
     } 0 .. $run->{rounds} - 1) };
 }
 
-# Would it pay to prepare the look-up? The same statement in both ways.
+# Would preparing the look-up pay off? The same statement in both ways.
 sub _prepared {
     my ($run) = @_;
     my $pg = $run->{world}->pg;

@@ -14,9 +14,9 @@ use UserSync::Util qw(
 
 use Bench::Process ();
 
-# As a server is set up that nobody tunes for a benchmark: fsync and autovacuum
-# are on, as by default; the table fits into the buffers. All contenders are up
-# at the same time: no one of them may take the others' connections.
+# Like a server that is not tuned for a benchmark: fsync and autovacuum are on,
+# as by default; the table fits into the buffers. All contenders run at the
+# same time and must not take each other's connections.
 my %SETTINGS = (
     fsync              => 'on',
     full_page_writes   => 'on',
@@ -26,6 +26,10 @@ my %SETTINGS = (
     shared_buffers     => '256MB',
     max_wal_size       => '2GB',
     max_connections    => 300,
+    # counts nothing before count_statements
+    shared_preload_libraries   => 'pg_stat_statements',
+    'pg_stat_statements.track' => 'none',
+    'pg_stat_statements.save'  => 'off',
 );
 
 my %ROWS = (app => 1_000_000, small => 1_000);
@@ -45,7 +49,7 @@ sub pg   { return $_[0]{pg} }
 sub key  { return $KEY }
 sub rows { return $ROWS{ $_[1] } }
 
-# A million addresses that no run has used; databases are none the fuller.
+# A million addresses that no run has used; the databases do not grow by this.
 sub fresh_block {
     my ($self) = @_;
     $self->{fresh} += 1_000_000;
@@ -59,6 +63,7 @@ sub start_postgres {
     my ($self) = @_;
     my $pg = $self->{pg} = UserSync::Postgres->new(
         dir => "$self->{dir}/pg", settings => \%SETTINGS)->start;
+    $pg->sql(postgres => 'CREATE EXTENSION pg_stat_statements');
     for my $db (sort keys %ROWS) {
         $pg->createdb($db);
         $self->refill($db);
@@ -85,6 +90,29 @@ SQL
 sub count_rows {
     my ($self, $db) = @_;
     return $self->{pg}->value($db => 'SELECT count(*) FROM users');
+}
+
+# From now on, or not any more.
+sub count_statements {
+    my ($self, $on) = @_;
+    my $what = $on ? 'all' : 'none';
+    $self->{pg}->sql(postgres =>
+        "ALTER SYSTEM SET pg_stat_statements.track = '$what'");
+    $self->{pg}->sql(postgres => 'SELECT pg_reload_conf()');
+    return;
+}
+
+# { statement => how often } of all contenders in this database, so far.
+sub statements {
+    my ($self, $db) = @_;
+    return { map { $_->{query} => $_->{calls} } $self->{pg}->sql(
+        postgres => <<'SQL', $db) };
+SELECT query, sum(calls) AS calls
+  FROM pg_stat_statements
+  JOIN pg_database AS d ON d.oid = dbid
+  JOIN pg_roles AS r ON r.oid = userid
+ WHERE datname = ? AND rolname = 'www-data' GROUP BY query
+SQL
 }
 
 sub id_of {

@@ -10,6 +10,7 @@ use AuthDouble::Certs;
 use AuthDouble::Control;
 use AuthDouble::Fault;
 use AuthDouble::Jwt;
+use AuthDouble::Later qw(when is_later);
 use AuthDouble::Server;
 use AuthDouble::Store;
 
@@ -104,14 +105,53 @@ sub _handle {
     $self->{stats}{$op}++;
     $self->_record($op, $conn, $req) if $self->{store}{config}{record_requests};
     my $fault = $self->{faults}->take($op, $req);
-    my $ok = eval {
-        $fault ? $self->{faults}->apply($fault, $conn, $req)
-            : $conn->reply($req, $self->{auth}->answer($req));
-        1;
+    my $failed = sub {
+        warn "$req->{method} $req->{target}: $_[0]";
+        return $conn->reset;
     };
-    return if $ok;
-    warn "$req->{method} $req->{target}: $@";
-    return $conn->reset;
+    my $done = eval {
+        $fault ? $self->{faults}->apply($fault, $conn, $req)
+            : $op eq 'signup' && $self->{store}{config}{signup_together}
+            ? $self->_signup_together($conn, $req)
+            : $self->_answer($conn, $req);
+    };
+    return $failed->($@) if $@;
+    $done->catch($failed) if is_later($done);
+    return;
+}
+
+# at once, or when the project's hooks have answered
+sub _answer {
+    my ($self, $conn, $req) = @_;
+    my $answer = $self->{auth}->answer($req);
+    # GoTrue gives up when its client does, and rolls back
+    $conn->{on_leaving} = sub {
+        $req->{gone} = 1;
+        $req->{give_up}->() if $req->{give_up};
+    } if is_later($answer);
+    return when($answer, sub {
+        my ($res) = @_;
+        delete $conn->{on_leaving};
+        return $conn->reply($req, $res) if $conn->{fh};
+    });
+}
+
+# sign-ups that race: all have looked before the first of them inserts
+sub _signup_together {
+    my ($self, $conn, $req) = @_;
+    AuthDouble::Signup::look_up($self->{store}, $req);
+    my $waiting = $self->{together} //= [];
+    push @$waiting, [$conn, $req];
+    $conn->hold;
+    return if @$waiting < $self->{store}{config}{signup_together};
+    $self->{together} = [];
+    my @later;
+    for (grep { $_->[0]{fh} } @$waiting) {
+        my ($each, $its) = @$_;
+        $each->{held} = 0;
+        push @later, grep { is_later($_) } $self->_answer($each, $its);
+    }
+    return @later ? Mojo::Promise->all(@later) : undef;
 }
 
 sub _record {

@@ -3,7 +3,10 @@ package AuthDouble::Auth;
 # {status, headers, body}.
 use strict;
 use warnings;
+use AuthDouble::Hook;
 use AuthDouble::Json qw(obj bool);
+use AuthDouble::Mail;
+use AuthDouble::Mfa;
 use AuthDouble::Signup;
 use AuthDouble::Store;
 use AuthDouble::Token;
@@ -15,10 +18,20 @@ my %ROUTE = (
     '/token' => ['token', POST => \&AuthDouble::Token::token],
     '/logout' => ['logout', POST => \&AuthDouble::Token::logout],
     '/user' => ['user', GET => \&AuthDouble::Token::user],
+    '/otp' => ['otp', POST => \&AuthDouble::Mail::otp],
+    '/magiclink' => ['otp', POST => \&AuthDouble::Mail::magiclink],
+    '/recover' => ['otp', POST => \&AuthDouble::Mail::recover],
+    '/verify' => ['verify', GET => \&AuthDouble::Mail::verify_get,
+        POST => \&AuthDouble::Mail::verify_post],
+    '/factors' => ['factors', POST => \&AuthDouble::Mfa::enroll],
+    '/factors/ID/challenge' => ['factors',
+        POST => \&AuthDouble::Mfa::challenge],
+    '/factors/ID/verify' => ['factors', POST => \&AuthDouble::Mfa::verify],
     '/.well-known/jwks.json' => ['jwks', GET => \&_jwks],
     '/health' => ['health', GET => \&_health],
     '/settings' => ['settings', GET => \&_settings],
 );
+my $FACTOR = qr{\A/factors/\K[0-9a-f-]{36}(?=/)};
 # paths that the stock gateways let through without a key
 my $OPEN = qr{\A/(?:verify|callback|authorize|\.well-known/jwks\.json)\z};
 
@@ -31,6 +44,7 @@ sub op {
     my ($self, $req) = @_;
     my $path = $req->{path};
     return 'other' if $path !~ s{\A/auth/v1(?=/)}{};
+    $path =~ s/$FACTOR/ID/;
     my $route = $ROUTE{$path};
     return $route ? $route->[0] : 'other';
 }
@@ -82,13 +96,15 @@ use AuthDouble::Json qw(encode decode obj num bind_struct);
 
 sub dispatch {
     my ($c) = @_;
+    $c->{factor} = $& if $c->{path} =~ s/$FACTOR/ID/;
     my $route = $ROUTE{$c->{path}};
     return {status => 404, body => "404 page not found\n", headers => [
         ['Content-Type', 'text/plain; charset=utf-8'],
         ['X-Content-Type-Options', 'nosniff']]} if !$route;
-    my (undef, $method, $code) = @$route;
-    return {status => 405, headers => [['Allow', $method]], body => ''}
-        if $c->{req}{method} ne $method;
+    my (undef, %code) = @$route;
+    my $code = $code{$c->{req}{method}};
+    return {status => 405, body => '', headers => [['Allow', join ', ',
+        sort keys %code]]} if !$code;
     return $code->($c);
 }
 
@@ -137,7 +153,7 @@ sub is_admin {
 
 sub api_2024 {
     my ($c) = @_;
-    return 0 if $c->{config}{api_format} eq 'legacy';
+    return 0 if $c->{config}{api_format} ne 'header';
     my $v = $c->{req}{h}{'x-supabase-api-version'} // '';
     return $v =~ /\A[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])\z/
         && $v ge '2024-01-01';
@@ -150,10 +166,21 @@ sub json {
 }
 
 # error($status, $code, $message, weak => [...], headers => [...], quiet => 1)
+# "error" of the answer has status, code and message for those who say it in
+# another way.
 sub error {
+    my ($c, $status, $code, $message, %opt) = @_;
+    my $res = $c->_error($status, $code, $message, %opt);
+    $res->{error} = [$status, $opt{quiet} ? '' : $code, $message];
+    return $res;
+}
+
+sub _error {
     my ($c, $status, $code, $message, %opt) = @_;
     my @weak = $opt{weak} ? (weak_password => obj(reasons => $opt{weak})) : ();
     my @headers = @{$opt{headers} || []};
+    return $c->_old_error($status, $code, $message)
+        if $c->{config}{api_format} eq 'old';
     my $v2024 = $c->api_2024;
     push @headers, ['X-Supabase-Api-Version', '2024-01-01'] if $v2024;
     push @headers, ['X-Sb-Error-Code', $code]
@@ -164,6 +191,22 @@ sub error {
         msg => $message,
         ($status >= 500 ? (error_id => AuthDouble::Store::uuid()) : ()), @weak),
         @headers);
+}
+
+# As GoTrue answered before it had codes: OAuth's two texts, or status and msg.
+my %OLD_STATUS = (signup_disabled => 403, user_already_exists => 400,
+    email_provider_disabled => 400, weak_password => 422);
+
+sub _old_error {
+    my ($c, $status, $code, $message) = @_;
+    $message = 'Invalid login credentials' if $code eq 'user_banned';
+    return $c->json(400, obj(error => 'invalid_grant',
+        error_description => $message)) if $code
+        =~ /\A(?:invalid_credentials|(?:email|phone)_not_confirmed|user_banned)\z/;
+    $status = $OLD_STATUS{$code} // $status;
+    $message =~ s/\.\z// if $code eq 'weak_password';
+    return $c->json($status, obj(code => num($status), msg => $message,
+        ($status >= 500 ? (error_id => AuthDouble::Store::uuid()) : ())));
 }
 
 # reads the body once; undef or an error answer
@@ -212,6 +255,19 @@ sub ip {
     my $name = $c->{config}{rate_limit_header};
     return $1 if $name ne '' && ($h->{lc $name} // '') =~ /\A\s*([^,\s]+)/;
     return 'peer';
+}
+
+# the address that hooks are told
+sub client_ip {
+    my ($c) = @_;
+    my $ip = qr/[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+/;
+    my $h = $c->{req}{h};
+    return $1 if $c->{key} =~ /\Asb_secret_/
+        && ($h->{'sb-forwarded-for'} // '') =~ /\A\s*($ip)\s*(?:,|\z)/;
+    for (split /,/, $h->{'x-forwarded-for'} // '') {
+        return $1 if /\A\s*($ip)\s*\z/;
+    }
+    return '127.0.0.1';
 }
 
 sub rate_limited {

@@ -66,6 +66,7 @@ sub _read {
         }
         if (!$n) {
             $self->{eof} = 1;
+            $self->_leaves;
             $REACTOR->watch($fh, 0, length $self->{wbuf} ? 1 : 0);
             last;
         }
@@ -202,9 +203,17 @@ sub timer {
     return;
 }
 
+# somebody may be at work for the client
+sub _leaves {
+    my ($self) = @_;
+    my $tell = delete $self->{on_leaving};
+    return $tell ? $tell->() : undef;
+}
+
 sub close {
     my ($self) = @_;
     my $fh = delete $self->{fh} or return;
+    $self->_leaves;
     Mojo::IOLoop->remove($_) for keys %{delete $self->{timers} || {}};
     $REACTOR->remove($fh);
     $self->{on_close}->($self);

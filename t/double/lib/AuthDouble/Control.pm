@@ -8,17 +8,26 @@ package AuthDouble::Control;
 # GET|POST|DELETE /faults     kinds: AuthDouble::Fault. Options of any fault:
 #                             times, email (only requests that name it),
 #                             commit (do the work, e.g. create the user, first)
+# POST /release               the answers that a fault "hold" keeps back
 # GET|DELETE /requests        what arrived on the auth ports
 # GET /stats                  connections since the last reset, open ones
+# GET /issued                 the tokens: {sub, session_id, method, time}
+# GET /hooks                  how often hooks were called: {name => {calls,
+#                             tries, answers => {allowed, refused}}}
 # POST /save {last}           state into a file for --restore; last: no request
 #                             changes it any more, all connections are closed
 # POST /mint {id, claims}     an access token of that user
+# POST /code {id, method, verifier}  {code} for the grant pkce
+# POST /idtoken {provider, sub, email, name}  {id_token} for the grant id_token
+# GET /mails[?email=]         the tokens of mails: {id, email, phone, kind,
+#                             code, hash}, kind is confirmation or recovery
 # POST /keys {alg}            a new key of that algorithm signs from now on
 # DELETE /keys                the JWKS loses those that sign no more
 use strict;
 use warnings;
+use AuthDouble::Http qw(query_param);
 use AuthDouble::Json qw(encode decode obj num bool raw plain truthy);
-use AuthDouble::Token;
+use AuthDouble::Session;
 use AuthDouble::UserJson qw(user_json now);
 
 # new(app => AuthDouble::App)
@@ -34,10 +43,16 @@ my %ROUTE = (
     'POST /faults' => \&_add_fault, 'DELETE /faults' => \&_clear_faults,
     'GET /faults' => sub { [map { obj(kind => $_->{kind}, op => $_->{op},
         times => num($_->{times})) } $_[0]{app}{faults}->list] },
+    'POST /release' => sub { $_[0]{app}{faults}->release; obj() },
     'GET /requests' => \&_requests,
     'DELETE /requests' => sub { $_[0]{app}->clear_requests; obj() },
+    'GET /issued' => sub { [map { obj(sub => $_->[0], session_id => $_->[1],
+        method => $_->[2], time => raw(sprintf '%.6f', $_->[3]))
+        } @{$_[0]{app}{store}{issued}}] },
+    'GET /hooks' => sub { _native($_[0]{app}{store}{hook_stats}) },
     'GET /stats' => \&_stats, 'POST /save' => \&_save,
-    'POST /mint' => \&_mint,
+    'POST /mint' => \&_mint, 'POST /code' => \&_code,
+    'POST /idtoken' => \&_id_token, 'GET /mails' => \&_mails,
     'POST /keys' => sub { obj(kid => $_[0]{app}{jwt}->rotate(
         $_[1]{alg} // 'ES256')) },
     'DELETE /keys' => sub { $_[0]{app}{jwt}->revoke; obj() },
@@ -82,6 +97,7 @@ sub _reset {
     $app->{jwt}->reset;
     $app->clear_requests;
     $app->{stats} = {};
+    $app->{together} = [];
     $_->{accepted} = 0 for $app->auth_servers;
     return $self->_clear_faults;
 }
@@ -214,6 +230,38 @@ sub _save {
     return obj(file => $file);
 }
 
+sub _code {
+    my ($self, $in) = @_;
+    my $store = $self->{app}{store};
+    die "no such user\n" if !$store->user($in->{id} // '');
+    my $code = AuthDouble::Store::uuid();
+    $store->{codes}{$code} = [@$in{qw(id method verifier)}];
+    return obj(code => $code);
+}
+
+sub _id_token {
+    my ($self, $in) = @_;
+    my $now = time;
+    return obj(id_token => $self->{app}{jwt}->sign(obj(
+        iss => "https://$in->{provider}.test", aud => 'double',
+        exp => num($now + 3600), iat => num($now),
+        map { defined $in->{$_} ? ($_ => $in->{$_}) : () }
+        qw(sub email name))));
+}
+
+sub _mails {
+    my ($self, undef, $req) = @_;
+    my $store = $self->{app}{store};
+    my $email = query_param($req, 'email');
+    return [map {
+        my $u = $_;
+        map { obj(id => $u->{id}, email => $u->{email}, phone => $u->{phone},
+            kind => $_, code => $u->{otp}{$_}{code},
+            hash => $u->{otp}{$_}{hash}) } sort keys %{$u->{otp} || {}}
+    } defined $email ? $store->find('authenticated', $email, '') // ()
+        : $store->users];
+}
+
 # an access token of our making: {id, alg?, claims?: {...}, header?: {...},
 # expires_in?}; a claim or a header member that is null is left out
 sub _mint {
@@ -222,7 +270,7 @@ sub _mint {
     my $u = $store->user($in->{id} // '') or die "no such user\n";
     my $now = time;
     my $ttl = $in->{expires_in} ? ${$in->{expires_in}} : 3600;
-    my $claims = AuthDouble::Token::claims($store->{config}, $u,
+    my $claims = AuthDouble::Session::claims($store->{config}, $u,
         $store->new_session($u, 'password'), $now, $now + $ttl);
     my $more = $in->{claims} || {};
     AuthDouble::Fault::_set($claims, $_, $more->{$_}) for sort keys %$more;

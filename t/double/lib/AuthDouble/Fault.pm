@@ -4,16 +4,17 @@ use strict;
 use warnings;
 use AuthDouble::Http qw(render);
 use AuthDouble::Json qw(encode decode plain);
+use AuthDouble::Later qw(when);
 
-my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hang_before
-    hang_after_headers close close_after_commit reset cut wrong_length html
+my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hold
+    hang_before hang_after_headers close close_after_commit reset cut wrong_length html
     empty huge status fixture redirect garbage drip truncate_json chunked
-    close_idle transform endless_headers endless_interim);
+    close_idle transform endless_headers endless_interim surplus);
 
 # these act on connections, before any request is read
 my %EARLY = map { $_ => 1 } qw(refuse hang_accept);
 my %OP = map { $_ => 1 } qw(any signup token logout user jwks health settings
-    other);
+    otp verify factors other);
 
 sub new {
     my ($class, %self) = @_;    # auth, fixtures
@@ -67,55 +68,81 @@ sub _used {
     return $f;
 }
 
+# those that are about the undisturbed answer are given it
+my %ANSWERED = map { $_ => 1 } qw(hang_after_headers cut wrong_length drip
+    chunked truncate_json close_idle surplus transform);
+
+# with "commit" the work is done first, so the answer is the one to a repeated
+# request
 sub apply {
     my ($self, $f, $conn, $req) = @_;
-    $self->{auth}->answer($req) if $f->{commit};
-    return $KIND{$f->{kind}}->($self, $f, $conn, $req);
+    my $kind = $KIND{$f->{kind}};
+    my $work = $f->{commit} || $f->{kind} eq 'close_after_commit'
+        ? $self->_normal($req) : undef;
+    return when($work, sub {
+        return when($ANSWERED{$f->{kind}} ? $self->_normal($req) : undef, sub {
+            return $kind->($self, $f, $conn, $req, $_[0]) if $conn->{fh};
+        });
+    });
 }
 
-# the undisturbed answer; with "commit" the work has been done already, so the
-# answer is the one to a repeated request
 sub _normal { return $_[0]{auth}->answer($_[1]) }
+
+sub _reply_normally {
+    my ($self, $conn, $req) = @_;
+    $conn->{held} = 0;
+    return when($self->_normal($req), sub {
+        return $conn->reply($req, $_[0]) if $conn->{fh};
+    });
+}
 
 sub _delay {
     my ($self, $f, $conn, $req) = @_;
     $conn->hold;
-    $conn->timer($f->{ms} // 1000, sub {
-        $conn->{held} = 0;
-        $conn->reply($req, $self->_normal($req));
-    });
+    $conn->timer($f->{ms} // 1000,
+        sub { $self->_reply_normally($conn, $req) });
+    return;
+}
+
+# The answer waits for release().
+sub _hold {
+    my ($self, $f, $conn, $req) = @_;
+    $conn->hold;
+    push @{$self->{held}}, [$conn, $req];
+    return;
+}
+
+sub release {
+    my ($self) = @_;
+    $self->_reply_normally(@$_)
+        for grep { $_->[0]{fh} } @{delete $self->{held} || []};
     return;
 }
 
 sub _hang_before { return $_[2]->hold }
 
 sub _hang_after_headers {
-    my ($self, $f, $conn, $req) = @_;
-    my ($head) = render($req, $self->_normal($req), framing => 'length');
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head) = render($req, $res, framing => 'length');
     $conn->write($head);
     return $conn->hold;
 }
 
 sub _close { return $_[2]->finish }
 
-sub _close_after_commit {
-    my ($self, $f, $conn, $req) = @_;
-    $self->_normal($req) if !$f->{commit};
-    return $conn->finish;
-}
+sub _close_after_commit { return $_[2]->finish }
 
 sub _reset { return $_[2]->reset }
 
 sub _cut {
-    my ($self, $f, $conn, $req) = @_;
-    my ($head, $body) = render($req, $self->_normal($req), framing => 'length');
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head, $body) = render($req, $res, framing => 'length');
     $conn->write($head . substr $body, 0, $f->{bytes} // length($body) / 2);
     return $conn->finish;
 }
 
 sub _wrong_length {
-    my ($self, $f, $conn, $req) = @_;
-    my $res = $self->_normal($req);
+    my ($self, $f, $conn, $req, $res) = @_;
     return $conn->reply($req, $res, framing => 'length', close => $f->{close},
         length => length($res->{body}) + ($f->{delta} // 1));
 }
@@ -215,16 +242,15 @@ sub _slowly {
 }
 
 sub _drip {
-    my ($self, $f, $conn, $req) = @_;
-    my ($head, $body, $close) = render($req, $self->_normal($req));
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head, $body, $close) = render($req, $res);
     return _slowly($conn, $head . $body, $f->{bytes} // 1,
         $f->{interval_ms} // 50, $close);
 }
 
 # several chunks, and cut up differently once more on the wire
 sub _chunked {
-    my ($self, $f, $conn, $req) = @_;
-    my $res = $self->_normal($req);
+    my ($self, $f, $conn, $req, $res) = @_;
     my $n = length $res->{body};
     my ($head, $body, $close) = render($req, $res, framing => 'chunked',
         chunk => $f->{size} // 1 + int $n / 5);
@@ -233,17 +259,32 @@ sub _chunked {
 }
 
 sub _truncate_json {
-    my ($self, $f, $conn, $req) = @_;
-    my $res = $self->_normal($req);
+    my ($self, $f, $conn, $req, $res) = @_;
     my $keep = $f->{bytes} // length($res->{body}) / 2;
     return $conn->reply($req, {%$res, body => substr $res->{body}, 0, $keep});
 }
 
 sub _close_idle {
-    my ($self, $f, $conn, $req) = @_;
-    my ($head, $body) = render($req, $self->_normal($req));
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head, $body) = render($req, $res);
     $conn->write($head . $body);
     return $conn->finish;
+}
+
+# The right answer, and one more that nobody has asked for: the same again, or
+# a bare one with this status. joined: in one piece with the body before it;
+# close: what a server says that ends an idle connection.
+sub _surplus {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head, $body) = render($req, $res, framing => 'length');
+    my ($more_head, $more_body) = render($req, $f->{status}
+        ? {status => $f->{status}, body => ''} : $res,
+        framing => 'length', close => $f->{close});
+    my $more = $more_head . $more_body;
+    $conn->write($head);
+    $conn->write($f->{joined} ? $body . $more : $body);
+    $conn->write($more) if !$f->{joined};
+    return $f->{close} ? $conn->finish : $conn->done;
 }
 
 # again and again, until the other side has had enough
@@ -268,8 +309,7 @@ sub _endless_interim {
 }
 
 sub _transform {
-    my ($self, $f, $conn, $req) = @_;
-    my $res = $self->_normal($req);
+    my ($self, $f, $conn, $req, $res) = @_;
     my $v = decode($res->{body});
     my $set = $f->{set} || {};
     _set($v, $_, $set->{$_}) for sort keys %$set;

@@ -13,7 +13,7 @@ use constant MAX_BODY => 16_777_216;
 use constant GO_BUFFER => 2048;    # larger bodies leave Go chunked
 
 my %REASON = (100 => 'Continue', 200 => 'OK', 201 => 'Created',
-    204 => 'No Content', 302 => 'Found', 307 => 'Temporary Redirect',
+    204 => 'No Content', 302 => 'Found', 303 => 'See Other', 307 => 'Temporary Redirect',
     400 => 'Bad Request', 401 => 'Unauthorized', 402 => 'Payment Required',
     403 => 'Forbidden', 404 => 'Not Found', 405 => 'Method Not Allowed',
     409 => 'Conflict', 413 => 'Request Entity Too Large',

@@ -5,7 +5,8 @@ use strict;
 use warnings;
 use Exporter 'import';
 
-our @EXPORT_OK = qw(decode encode obj num bool raw bind_struct truthy plain);
+our @EXPORT_OK = qw(decode encode obj num bool raw bind_struct truthy plain
+    slice);
 
 our $TRUE  = bless \(my $t = 'true'),  'AuthDouble::Json::Bool';
 our $FALSE = bless \(my $f = 'false'), 'AuthDouble::Json::Bool';
@@ -29,6 +30,26 @@ sub decode {
         _bad('after top-level value') if pos() < length;
         return $v;
     }
+}
+
+# slice($text, $name): the text of a member of the object that $text is, as it
+# stands there; undef without one. The last of several counts.
+sub slice {
+    my ($text, $name) = @_;
+    my $found;
+    decode($text);
+    for ($text) {
+        pos = 0;
+        /\G[ \t\r\n]*\{/gc or return undef;
+        while (/\G[ \t\r\n,]*"/gc) {
+            my $key = _string();
+            /\G[ \t\r\n]*:[ \t\r\n]*/gc;
+            my $from = pos;
+            _value(1);
+            $found = substr $_, $from, pos() - $from if $key eq $name;
+        }
+    }
+    return $found;
 }
 
 sub _bad {
@@ -210,7 +231,7 @@ sub _kind {
 }
 
 # bind_struct($value, $fields, $name): what json.Unmarshal does to a struct.
-# $fields: {member => 'string' | 'map' | {nested struct}}. Names match without
+# $fields: {member => 'string' | 'bool' | 'map' | {nested struct}}. Names match without
 # case, the last one counts, null leaves a string alone and empties a map.
 sub bind_struct {
     my ($v, $fields, $name, $out) = @_;
@@ -226,6 +247,9 @@ sub bind_struct {
         if (ref $want) {
             next if !defined $x;
             $out->{$key} = bind_struct($x, $want, $key, $out->{$key});
+        }
+        elsif ($want eq 'bool' && ref $x eq 'AuthDouble::Json::Bool') {
+            $out->{$key} = $$x eq 'true' ? 1 : 0;
         }
         elsif (!defined $x) { delete $out->{$key} if $want eq 'map' }
         elsif ($want eq 'string' && !ref $x) { $out->{$key} = $x }

@@ -43,6 +43,7 @@ sub _invent {
 sub reset {
     my ($self) = @_;
     $self->{keys} = [@{$self->{start}}];
+    $self->{has_signed} = 0;    # an access token of a session
     return;
 }
 

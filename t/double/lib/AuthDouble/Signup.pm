@@ -2,9 +2,11 @@ package AuthDouble::Signup;
 # POST /signup in GoTrue's order of checks, with all its outcomes.
 use strict;
 use warnings;
+use AuthDouble::Hook;
 use AuthDouble::Json ();
+use AuthDouble::Later qw(when);
+use AuthDouble::Session qw(session);
 use AuthDouble::Store;
-use AuthDouble::Token;
 use AuthDouble::UserJson qw(user_json now);
 
 my %FIELDS = (email => 'string', phone => 'string', password => 'string',
@@ -24,20 +26,65 @@ sub signup {
     return $c->error(422, 'anonymous_provider_disabled',
         'Anonymous sign-ins are disabled')
         if $anonymous && !$c->{config}{anonymous};
-    $failed = $c->rate_limited('signup');
+    $failed = $c->rate_limited($anonymous ? 'anonymous' : 'signup');
     return $failed if $failed;
     return $c->error(422, 'signup_disabled',
         'Signups not allowed for this instance') if $c->{config}{disable_signup};
     return _anonymous($c, $p) if $anonymous;
-    return _check($c, $p) // _account($c, $p);
+    return _check($c, $p) // account($c, $p);
 }
 
+# What a sign-up sees when it arrives, where config "signup_together" lets
+# others come before it inserts: GoTrue looks the address up, then makes the
+# password's hash and asks its hook.
+sub look_up {
+    my ($store, $req) = @_;
+    my $body = eval { AuthDouble::Json::plain(
+        AuthDouble::Json::decode($req->{body})) };
+    my $email = ref $body eq 'HASH' ? $body->{email} : undef;
+    $req->{saw_nobody} = 1 if defined $email && !ref $email
+        && !$store->find('authenticated', lc $email, '');
+    return;
+}
+
+# The user is made together with the token: a refusal of the token leaves
+# nobody, and nobody learns of it.
 sub _anonymous {
     my ($c, $p) = @_;
-    my $user = $c->{store}->create_user(aud => $c->aud, anonymous => 1,
+    my $store = $c->{store};
+    my $user = $store->make_user(aud => $c->aud, anonymous => 1,
         data => $p->{data});
-    return AuthDouble::Token::session($c, $user, method => 'anonymous',
-        no_confirmed_at => 1);
+    my $failed = AuthDouble::Hook::run($c, 'before_user_created',
+        sub { before_input($user, $p->{data}) });
+    return when($failed, sub {
+        return $_[0] if $_[0];
+        return when(session($c, $user, method => 'anonymous',
+            no_confirmed_at => 1, commit => sub { $store->add_user($user) }),
+            sub { _anonymous_end($c, $user, @_) });
+    });
+}
+
+sub _anonymous_end {
+    my ($c, $user, $res) = @_;
+    if ($res->{status} != 200) {
+        return $c->error(500, 'unexpected_failure',
+            'Database error creating anonymous user', headers =>
+            [grep { $_->[0] =~ /\ASb-Auth-/ } @{$res->{headers}}]);
+    }
+    return when(AuthDouble::Hook::run($c, 'after_user_created',
+        sub { (user => user_json($user)) }), sub { $_[0] // $res });
+}
+
+# Before it is stored, a user has neither role nor identities, and no times. If
+# it will be, this is its id.
+sub before_input {
+    my ($user, $data) = @_;
+    my $never = '0001-01-01T00:00:00Z';
+    return (user => user_json({
+        (map { $_ => $user->{$_} } qw(id aud email phone app_metadata
+            is_anonymous)), role => '', identities => [],
+        user_metadata => $data || {}, created_at => $never,
+        updated_at => $never}));
 }
 
 sub _check {
@@ -57,11 +104,11 @@ sub _check {
         if ($challenge eq '') != ($how eq '');
     return $bad->('code challenge has to be between 43 and 128 characters')
         if $challenge ne '' && $challenge !~ /\A[A-Za-z0-9._~-]{43,128}\z/;
-    return $p->{email} ne '' ? _check_email($c, $p, $bad)
-        : _check_phone($c, $p, $bad);
+    return $p->{email} ne '' ? check_email($c, $p, $bad)
+        : check_phone($c, $p, $bad);
 }
 
-sub _check_email {
+sub check_email {
     my ($c, $p, $bad) = @_;
     return $c->error(400, 'email_provider_disabled',
         'Email signups are disabled') if !$c->{config}{email_provider};
@@ -77,7 +124,7 @@ sub _check_email {
     return undef;
 }
 
-sub _check_phone {
+sub check_phone {
     my ($c, $p, $bad) = @_;
     return $c->error(400, 'phone_provider_disabled',
         'Phone signups are disabled') if !$c->{config}{phone_provider};
@@ -110,52 +157,86 @@ sub weakness {
     return (join(' ', @text), @reasons);
 }
 
-sub _account {
+# account($c, $params): a new account, or what comes of a known one
+sub account {
     my ($c, $p) = @_;
     my ($store, $config) = @$c{qw(store config)};
     my $user = $store->find($c->aud, $p->{email}, $p->{phone});
-    my $known = $user ? 1 : 0;
+    # others may have come first since this request looked
+    undef $user if $c->{req}{saw_nobody};
     if ($user && $store->confirmed($user)) {
         return $c->error(422, 'user_already_exists', 'User already registered')
             if $config->{autoconfirm};
         return $c->json(200, _fake($c, $user, $p));
     }
-    my $failed = $known ? undef : _before_create($c, $p);
-    $failed //= _mail($c, $user) if !$config->{autoconfirm};
-    return $failed if $failed;
-    $user //= $store->create_user(aud => $c->aud,
+    return _known($c, $p, $user, 1) if $user;
+    my $new = $store->make_user(aud => $c->aud, identity => $p->{data},
         map { $_ => $p->{$_} } qw(email phone password data));
+    return when(_before_create($c, $p, $new), sub {
+        return $_[0] if $_[0];
+        # or during the hook
+        return _not_saved($c)
+            if $store->find($c->aud, $p->{email}, $p->{phone});
+        return _known($c, $p, $new, 0);
+    });
+}
+
+sub _not_saved {
+    return $_[0]->error(500, 'unexpected_failure',
+        'Database error saving new user');
+}
+
+# the account is unconfirmed, or as new as this request
+sub _known {
+    my ($c, $p, $user, $known) = @_;
+    my ($store, $config) = @$c{qw(store config)};
+    my $failed = $config->{autoconfirm} ? undef
+        : mail($c, $known ? $user->{confirmation_sent_at} : undef)
+        // AuthDouble::Hook::run($c, 'send_email');
+    return $failed if $failed;
+    $store->add_user($user) if !$known;
     if ($config->{autoconfirm}) {
         $store->confirm($user);
-        return AuthDouble::Token::session($c, $user, method => 'password',
-            no_confirmed_at => 1, fresh => {email_confirmed_at => 1,
-                phone_confirmed_at => 1}, fresh_identity => !$known);
+        return session($c, $user, method => 'password', no_confirmed_at => 1,
+            fresh => {email_confirmed_at => 1, phone_confirmed_at => 1},
+            fresh_identity => !$known);
     }
     $user->{confirmation_sent_at} = now();
     $store->touch($user);
-    return $c->json(200, user_json($user, fresh => {confirmation_sent_at => 1},
-        fresh_identity => !$known, stripped => defined $user->{invited_at}));
+    $store->new_otp($user, 'confirmation');
+    my %fresh = (fresh => {confirmation_sent_at => 1},
+        fresh_identity => !$known);
+    return when(AuthDouble::Hook::run($c, 'after_user_created',
+        sub { (user => user_json($user, %fresh)) }), sub {
+        return $_[0] // $c->json(200, user_json($user, %fresh,
+            stripped => defined $user->{invited_at}));
+    });
 }
 
 # what can refuse a new account although the request was fine
 sub _before_create {
-    my ($c, $p) = @_;
+    my ($c, $p, $user) = @_;
     if (my $hook = $c->{config}{hook_reject}) {
         my $status = $hook->{http_code} || 500;
         return $c->error($status,
             $status == 500 ? 'unexpected_failure' : 'unknown',
             $hook->{message} // '', quiet => 1);
     }
-    return $c->error(500, 'unexpected_failure', 'Database error saving new user')
-        if AuthDouble::Json::encode($p->{data}) =~ /(?<!\\)(?:\\\\)*\\u0000/;
-    return undef;
+    my $failed = AuthDouble::Hook::run($c, 'before_user_created',
+        sub { before_input($user, $p->{data}) });
+    return when($failed, sub {
+        return $_[0] if $_[0];
+        return _not_saved($c) if AuthDouble::Json::encode($p->{data})
+            =~ /(?<!\\)(?:\\\\)*\\u0000/;
+        return undef;
+    });
 }
 
-# sending the confirmation; a refusal leaves everything as it was
-sub _mail {
-    my ($c, $user) = @_;
+# mail($c, $last): sending a mail, after the last one to this user; a refusal
+# leaves everything as it was
+sub mail {
+    my ($c, $last) = @_;
     my $config = $c->{config};
-    my $last = $user && $user->{confirmation_sent_at};
     my $left = ref $last
         ? $last->[0] + $config->{mail_window} - time : 0;
     return $c->error(429, 'over_email_send_rate_limit', 'For security purposes,'

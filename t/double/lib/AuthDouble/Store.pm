@@ -3,11 +3,14 @@ package AuthDouble::Store;
 # tokens, rate buckets.
 use strict;
 use warnings;
+use Digest::SHA qw(sha224_hex);
 use Storable ();
 use AuthDouble::Json qw(bool);
 use AuthDouble::UserJson qw(now);
 
-my @KEPT = qw(config users order by_email by_phone sessions refresh);
+my @KEPT = qw(config users order by_email by_phone sessions refresh codes
+    otps challenges issued hook_stats);
+my $lives = 0;
 
 # new(config => {...}): start values that reset() goes back to
 sub new {
@@ -22,7 +25,7 @@ sub new {
 sub _defaults {
     return {
         autoconfirm => 1,
-        api_format => 'header',        # or legacy
+        api_format => 'header',        # legacy, or old: before codes
         disable_signup => 0,
         email_provider => 1,
         phone_provider => 0,
@@ -39,6 +42,11 @@ sub _defaults {
         invalid_emails => [],
         unauthorized_emails => [],
         hook_reject => undef,          # {http_code, message}
+        hooks => {},                   # see AuthDouble::Hook
+        hook_timeout => 5,             # seconds, for all tries together
+        hook_backoff => 2,             # seconds after a lost connection
+        hook_claims => 'raw',          # or sorted, as a Go map is written
+        signup_together => 0,          # so many look up before one inserts
         reuse_tokens => 0,
         user_metadata_extra => {},
         role => 'authenticated',
@@ -47,6 +55,11 @@ sub _defaults {
         jwt_alg => 'ES256',
         refresh_format => 'v1',        # or v2
         refresh_reuse_interval => 0,   # seconds
+        refresh_rotation => 1,         # punishes reuse
+        refresh_wait => 5,             # seconds for others with that session
+        site_url => 'http://127.0.0.1:3000',
+        otp_exp => 3600,               # seconds that a mail's token lives
+        mfa_code => '123456',          # of every factor
         record_requests => 1,
         max_requests => 10_000,
     };
@@ -55,8 +68,10 @@ sub _defaults {
 sub reset {
     my ($self) = @_;
     $self->{config} = Storable::dclone($self->{start});
-    $self->{$_} = {} for qw(users by_email by_phone sessions refresh buckets);
-    $self->{order} = [];
+    $self->{$_} = {} for qw(users by_email by_phone sessions refresh buckets
+        codes otps challenges busy hook_stats);
+    $self->{$_} = [] for qw(order issued);
+    $self->{life} = ++$lives;
     return;
 }
 
@@ -66,11 +81,23 @@ sub configure {
     for my $k (keys %$h) {
         die "unknown config: $k\n" if !exists $self->{config}{$k};
     }
+    _check_hooks($h->{hooks} || {});
     for my $k (keys %$h) {
         $self->{config}{$k} = _value($h->{$k}, $k eq 'user_metadata_extra');
         $self->{buckets} = {} if $k eq 'rate_limit';
     }
     delete $_->{cache} for values %{$self->{users}};
+    return;
+}
+
+sub _check_hooks {
+    my ($hooks) = @_;
+    for my $name (grep { exists $hooks->{$_}{uri} } keys %$hooks) {
+        die "the hook $name is not called\n" if $name !~
+            /\A(?:custom_access_token|(?:before|after)_user_created)\z/;
+        die "not the URI of a hook: $hooks->{$name}{uri}\n"
+            if $hooks->{$name}{uri} !~ m{\Ahttps?://[^/]+};
+    }
     return;
 }
 
@@ -115,17 +142,27 @@ sub find {
     return defined $id ? $self->{users}{$id} : undef;
 }
 
-# create_user(email, phone, password, aud, data, id?, confirmed?, anonymous?)
+# create_user(email, phone, password, aud, data, id?, confirmed?, anonymous?,
+#     provider?, subject?: another provider and its id of the user,
+#     identity?: what this provider knows besides)
 sub create_user {
     my ($self, %a) = @_;
+    my $u = $self->make_user(%a);
+    die "user $u->{id} exists already\n" if $self->{users}{$u->{id}};
+    $self->add_user($u);
+    $self->confirm($u) if $a{confirmed};
+    return $u;
+}
+
+# a user that nobody else sees before add_user
+sub make_user {
+    my ($self, %a) = @_;
     my $t = now();
-    my $id = $a{id} // uuid();
-    die "user $id exists already\n" if $self->{users}{$id};
     my $email = $a{email} // '';
     my $phone = $a{phone} // '';
-    my $provider = length $email ? 'email' : 'phone';
+    my $provider = $a{provider} // (length $email ? 'email' : 'phone');
     my $u = {
-        id => $id, aud => $a{aud} // 'authenticated',
+        id => $a{id} // uuid(), aud => $a{aud} // 'authenticated',
         role => $self->{config}{role}, email => $email, phone => $phone,
         password => $a{password}, created_at => $t, updated_at => $t,
         is_anonymous => $a{anonymous} ? 1 : 0, identities => [],
@@ -134,22 +171,26 @@ sub create_user {
         user_metadata => {%{$self->{config}{user_metadata_extra}},
             %{$a{data} || {}}},
     };
-    $self->_add_identity($u, $provider, $t) if !$a{anonymous};
-    $self->{users}{$id} = $u;
-    push @{$self->{order}}, $id;
-    $self->index_user($u);
-    $self->confirm($u) if $a{confirmed};
+    $self->_add_identity($u, $provider, $t, \%a) if !$a{anonymous};
     return $u;
 }
 
+sub add_user {
+    my ($self, $u) = @_;
+    $self->{users}{$u->{id}} = $u;
+    push @{$self->{order}}, $u->{id};
+    return $self->index_user($u);
+}
+
 sub _add_identity {
-    my ($self, $u, $provider, $t) = @_;
-    my %data = (sub => $u->{id}, email_verified => bool(0),
+    my ($self, $u, $provider, $t, $arg) = @_;
+    my %data = (%{$arg->{identity} || {}},
+        sub => $arg->{subject} // $u->{id}, email_verified => bool(0),
         phone_verified => bool(0),
         (length $u->{email} ? (email => $u->{email}) : ()));
     $u->{user_metadata} = {%{$u->{user_metadata}}, %data};
     push @{$u->{identities}}, {
-        identity_id => uuid(), id => $u->{id}, user_id => $u->{id},
+        identity_id => uuid(), id => $data{sub}, user_id => $u->{id},
         identity_data => {%data}, provider => $provider,
         last_sign_in_at => $t, created_at => $t, updated_at => $t,
         (length $u->{email} ? (email => $u->{email}) : ()),
@@ -231,34 +272,81 @@ sub banned {
     return !ref $until || $until->[0] > time;
 }
 
+# ---- mails
+# new_otp($user, 'confirmation' or 'recovery'): the code of a mail, and what its
+# link has instead
+sub new_otp {
+    my ($self, $u, $kind) = @_;
+    $self->drop_otp($u, $kind);
+    my $code = sprintf '%06d', int rand 1_000_000;
+    my $hash = sha224_hex(($u->{email} ne '' ? $u->{email} : $u->{phone})
+        . $code);
+    $u->{otp}{$kind} = {code => $code, hash => $hash, sent => time};
+    $self->{otps}{$hash} = [$u->{id}, $kind];
+    return;
+}
+
+sub drop_otp {
+    my ($self, $u, $kind) = @_;
+    my $otp = delete $u->{otp}{$kind} or return;
+    delete $self->{otps}{$otp->{hash}};
+    return;
+}
+
 # ---- sessions and refresh tokens
 
 sub new_session {
     my ($self, $u, $method) = @_;
-    my $s = {id => uuid(), user_id => $u->{id}, method => $method,
-        started => time, counter => -1, tokens => []};
+    return $self->add_session($self->make_session($u, $method));
+}
+
+# a session with its first refresh token, unknown before add_session
+sub make_session {
+    my ($self, $u, $method) = @_;
+    return {id => uuid(), user_id => $u->{id}, aal => 'aal1', counter => 0,
+        amr => [[$method, time]], refreshed => time,
+        tokens => [$self->make_token]};
+}
+
+sub add_session {
+    my ($self, $s) = @_;
     $self->{sessions}{$s->{id}} = $s;
-    $self->new_refresh_token($s);
+    $self->{refresh}{$_} = {session => $s->{id}} for @{$s->{tokens}};
     return $s;
 }
 
 my @V1 = ('a' .. 'z', 0 .. 9);
 my @V2 = ('A' .. 'Z', 'a' .. 'z', 0 .. 9, '-', '_');
 
-sub new_refresh_token {
-    my ($self, $s) = @_;
-    my $token = $self->{config}{refresh_format} eq 'v2'
+sub make_token {
+    my ($self) = @_;
+    return $self->{config}{refresh_format} eq 'v2'
         ? 'A' . join('', map { $V2[rand @V2] } 1 .. 50)
         : join '', map { $V1[rand @V1] } 1 .. 12;
-    $self->{refresh}{$token} = {session => $s->{id}};
+}
+
+# $token follows $parent, which is good no more
+sub add_token {
+    my ($self, $s, $token, $parent) = @_;
+    return if !$self->{sessions}{$s->{id}};
+    $self->{refresh}{$parent}{revoked} //= time;
+    $self->{refresh}{$token} = {session => $s->{id}, parent => $parent};
     push @{$s->{tokens}}, $token;
     $s->{counter}++;
-    return $token;
+    $s->{refreshed} = time;
+    return;
+}
+
+# the newest token that is good, or undef
+sub active_token {
+    my ($self, $s) = @_;
+    my @good = grep { !$self->{refresh}{$_}{revoked} } @{$s->{tokens}};
+    return $good[-1];
 }
 
 sub end_session {
     my ($self, $s) = @_;
-    delete $self->{refresh}{$_} for @{$s->{tokens}};
+    delete @{$self->{refresh}}{@{$s->{tokens}}};
     delete $self->{sessions}{$s->{id}};
     delete $self->{users}{$s->{user_id}}{cache}
         if $self->{users}{$s->{user_id}};

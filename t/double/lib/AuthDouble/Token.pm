@@ -1,11 +1,15 @@
 package AuthDouble::Token;
-# POST /token (password, refresh_token), POST /logout, GET /user, and the
-# session object that all of them issue.
+# POST /token (password and refresh_token here), POST /logout, GET /user.
 use strict;
 use warnings;
+use Time::HiRes ();
+use AuthDouble::External;
+use AuthDouble::Hook;
 use AuthDouble::Http qw(query_param);
-use AuthDouble::Json qw(obj num bool);
-use AuthDouble::UserJson qw(user_json now);
+use AuthDouble::Json qw(obj);
+use AuthDouble::Later qw(pause);
+use AuthDouble::Session qw(session);
+use AuthDouble::UserJson qw(user_json);
 
 sub token {
     my ($c) = @_;
@@ -16,6 +20,8 @@ sub token {
     return $failed if $failed;
     return _password($c) if $grant eq 'password';
     return _refresh($c) if $grant eq 'refresh_token';
+    return AuthDouble::External::id_token($c) if $grant eq 'id_token';
+    return AuthDouble::External::pkce($c) if $grant eq 'pkce';
     return $c->error(400, 'invalid_credentials', 'unsupported_grant_type');
 }
 
@@ -35,8 +41,11 @@ sub _password {
     return $c->error(400, 'user_banned', 'User is banned')
         if $store->banned($user);
     # bcrypt reads 72 bytes
-    return $wrong->()
-        if substr($p->{password}, 0, 72) ne substr $user->{password}, 0, 72;
+    my $right
+        = substr($p->{password}, 0, 72) eq substr $user->{password}, 0, 72;
+    $failed = AuthDouble::Hook::run($c, 'password_verification_attempt');
+    return $failed if $failed;
+    return $wrong->() if !$right;
     if (!$store->confirmed($user)) {
         return $p->{email} ne ''
             ? $c->error(400, 'email_not_confirmed', 'Email not confirmed')
@@ -64,62 +73,17 @@ sub _provider {
 
 sub _login {
     my ($c, $user, $password) = @_;
-    my $cache = $user->{cache};
+    my $reuse = $c->{config}{reuse_tokens}
+        && !AuthDouble::Hook::is_called($c, 'custom_access_token');
+    my $cache = $reuse && $user->{cache};
     return $cache->{res} if $cache && $cache->{until} > time
         && $cache->{password} eq $password;
     my ($text, @reasons) = AuthDouble::Signup::weakness($c->{config}, $password);
     my $res = session($c, $user, method => 'password', weak_password =>
         (@reasons ? obj(message => $text, reasons => \@reasons) : undef));
     $user->{cache} = {res => $res, password => $password,
-        until => time + $c->{config}{jwt_exp} / 2} if $c->{config}{reuse_tokens};
+        until => time + $c->{config}{jwt_exp} / 2} if $reuse;
     return $res;
-}
-
-# session($c, $user, method =>, weak_password? =>, session? =>, headers? =>,
-#     and the options of user_json): the answer that signs a user in
-sub session {
-    my ($c, $user, %opt) = @_;
-    my $store = $c->{store};
-    my $s = $opt{session} // $store->new_session($user, $opt{method});
-    if (!$opt{session}) {
-        $user->{last_sign_in_at} = now();
-        $store->touch($user);
-        $opt{fresh}{last_sign_in_at} = 1;
-    }
-    my $iat = time;
-    my $exp = $iat + $c->{config}{jwt_exp};
-    my $refresh = $s->{tokens}[-1];
-    my $body = obj(
-        access_token => $c->{jwt}->sign(claims($c->{config}, $user, $s, $iat,
-            $exp), $c->{config}{jwt_alg}),
-        token_type => 'bearer', expires_in => num($c->{config}{jwt_exp}),
-        expires_at => num($exp), refresh_token => $refresh,
-        user => user_json($user, %opt),
-        (exists $opt{weak_password} ? (weak_password => $opt{weak_password})
-            : ()));
-    return $c->json(200, $body, _headers($s, $refresh), @{$opt{headers} || []});
-}
-
-sub _headers {
-    my ($s, $refresh) = @_;
-    return (['Sb-Auth-User-Id', $s->{user_id}],
-        ['Sb-Auth-Session-Id', $s->{id}],
-        length $refresh == 12
-            ? ['Sb-Auth-Refresh-Token-Prefix', substr $refresh, 0, 5]
-            : ['Sb-Auth-Refresh-Token-Counter', $s->{counter}]);
-}
-
-sub claims {
-    my ($config, $user, $s, $iat, $exp) = @_;
-    return obj(
-        ($config->{issuer} ? (iss => $config->{issuer}) : ()),
-        sub => $user->{id}, aud => $user->{aud}, exp => num($exp),
-        iat => num($iat), email => $user->{email}, phone => $user->{phone},
-        app_metadata => $user->{app_metadata},
-        user_metadata => $user->{user_metadata}, role => $user->{role},
-        aal => 'aal1', amr => [obj(method => $s->{method},
-            timestamp => num($s->{started}))],
-        session_id => $s->{id}, is_anonymous => bool($user->{is_anonymous}));
 }
 
 sub _refresh {
@@ -127,9 +91,15 @@ sub _refresh {
     my $p = $c->params({refresh_token => 'string'}, 'RefreshTokenGrantParams')
         or return $c->{failed};
     my $token = $p->{refresh_token} // '';
-    my $bad = sub { $c->error(400, $_[0], "Invalid Refresh Token: $_[1]") };
     return $c->error(400, 'validation_failed', 'Refresh token is not valid')
         if $token !~ /\A(?:[a-z0-9]{12}|[A-Za-z0-9_-]{51,})\z/;
+    return _swap($c, $token, Time::HiRes::time() + $c->{config}{refresh_wait});
+}
+
+# One at a time for each session: others look again until it is their turn.
+sub _swap {
+    my ($c, $token, $until) = @_;
+    my $bad = sub { $c->error(400, $_[0], "Invalid Refresh Token: $_[1]") };
     my $store = $c->{store};
     my $row = $store->{refresh}{$token};
     my $s = $row && $store->{sessions}{$row->{session}};
@@ -137,31 +107,62 @@ sub _refresh {
     return $bad->('refresh_token_not_found', 'Refresh Token Not Found')
         if !$user;
     return $bad->('user_banned', 'User Banned') if $store->banned($user);
-    my $reuse = $row->{revoked} ? 1 : 0;
-    if ($reuse && !_tolerated($c, $s, $token, $row)) {
-        $store->{refresh}{$_}{revoked} //= time for @{$s->{tokens}};
-        $s->{revoked} = 1;
-        return $bad->('refresh_token_already_used', 'Already Used');
+    if ($store->{busy}{$s->{id}}) {
+        return pause(0.01 + rand 0.02)->then(sub { _swap($c, $token, $until) })
+            if Time::HiRes::time() < $until;
+        return $c->error(409, 'conflict', 'Too many concurrent token refresh'
+            . ' requests on the same session or refresh token');
     }
-    if (!$reuse) {
-        $row->{revoked} = time;
-        $store->new_refresh_token($s);
-    }
-    return session($c, $user, session => $s, headers => [
-        ['Sb-Auth-Refresh-Token-Reuse', $reuse ? 'true' : 'false']]);
+    my ($issued, @headers) = length $token == 12
+        ? _successor_v1($c, $s, $token) : _successor_v2($c, $s, $token);
+    return $c->error(400, 'refresh_token_already_used',
+        'Invalid Refresh Token: Already Used', headers => \@headers)
+        if !defined $issued;
+    my $new = !$store->{refresh}{$issued};
+    return session($c, $user, session => $s, method => 'token_refresh',
+        token => $issued, counter => $s->{counter} + $new,
+        headers => \@headers,
+        commit => sub { $store->add_token($s, $issued, $token) if $new });
 }
 
-# the token just before the current one may be sent again
-sub _tolerated {
-    my ($c, $s, $token, $row) = @_;
-    return 0 if $s->{revoked};
-    return 1 if @{$s->{tokens}} > 1 && $s->{tokens}[-2] eq $token;
+# The token that follows, undef if it may not be used again; headers. Its
+# parent may be: whoever has it never got the answer to the last refresh.
+sub _successor_v1 {
+    my ($c, $s, $token) = @_;
+    my $store = $c->{store};
+    my $revoked = $store->{refresh}{$token}{revoked};
+    return ($store->make_token, ['Sb-Auth-Refresh-Token-Reuse', 'false'])
+        if !$revoked;
+    my $active = $store->active_token($s);
+    return $active if defined $active
+        && ($store->{refresh}{$active}{parent} // '') eq $token;
     my $interval = $c->{config}{refresh_reuse_interval};
-    return $interval && time - $row->{revoked} < $interval;
+    return $store->make_token if $interval && time - $revoked <= $interval;
+    if ($c->{config}{refresh_rotation}) {
+        $store->{refresh}{$_}{revoked} //= time for @{$s->{tokens}};
+    }
+    return undef;
+}
+
+sub _successor_v2 {
+    my ($c, $s, $token) = @_;
+    my ($store, $config) = @$c{qw(store config)};
+    my ($at) = grep { $s->{tokens}[$_] eq $token } 0 .. $#{$s->{tokens}};
+    my $behind = $#{$s->{tokens}} - $at;
+    return ($store->make_token, ['Sb-Auth-Refresh-Token-Reuse', 'false'])
+        if !$behind;
+    my $interval = $config->{refresh_reuse_interval};
+    my @why = (($interval && time - $s->{refreshed} < $interval
+        ? 'concurrent-refresh' : ()), ($behind == 1 ? 'fail-to-save' : ()));
+    return ($s->{tokens}[-1], ['Sb-Auth-Refresh-Token-Reuse-Cause',
+        join ',', @why]) if @why;
+    return undef if !$config->{refresh_rotation};
+    $store->end_session($s);
+    return (undef, ['Sb-Auth-Refresh-Token-Rotated', 'true']);
 }
 
 # who($c) -> (user, session) of the bearer token, or (undef, undef, answer)
-sub _who {
+sub who {
     my ($c) = @_;
     my $no = sub { return (undef, undef, $c->error(@_)) };
     my $claims = {};
@@ -189,19 +190,20 @@ sub _who {
 
 sub user {
     my ($c) = @_;
-    my ($user, $s, $failed, $claims) = _who($c);
+    my ($user, $s, $failed, $claims) = who($c);
     return $failed if $failed;
     return $c->error(403, 'user_banned', 'User is banned')
         if $c->{store}->banned($user);
     return $c->error(400, 'validation_failed',
         "Token audience doesn't match request audience")
-        if ($claims->{aud} // '') ne $c->aud;
+        if (ref $claims->{aud} eq 'ARRAY' ? $claims->{aud}[0] // ''
+        : $claims->{aud} // '') ne $c->aud;
     return $c->json(200, user_json($user));
 }
 
 sub logout {
     my ($c) = @_;
-    my ($user, $s, $failed) = _who($c);
+    my ($user, $s, $failed) = who($c);
     return $failed if $failed;
     my $scope = query_param($c->{req}, 'scope') // '';
     $scope = 'global' if $scope eq '';

@@ -1,0 +1,57 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * us_reply.h: turns an outcome into the reply, the notes and the log line.
+ */
+#ifndef US_RESPONSE_H
+#define US_RESPONSE_H
+
+#include "usersync.h"
+
+#include <httpd.h>
+
+/*
+ * Answers the request.
+ *
+ * identity  for US_OK and US_PENDING, and for the note of the user; else it
+ *           may be NULL
+ *
+ * Returns what the handler must return to httpd.
+ */
+int us_reply_send(request_rec *r, us_call *call, us_outcome outcome,
+                  const us_identity *identity);
+
+/*
+ * Answers a hook of Supabase's whose signature was verified: allows what the
+ * hook is about, or refuses it with the status and text of the outcome, which
+ * Supabase passes on.
+ *
+ * claims  of the token to allow; or nothing, if the hook is about no token
+ *
+ * Arguments and result else as above.
+ */
+int us_reply_hook(request_rec *r, us_call *call, us_outcome outcome,
+                  const us_identity *identity, us_slice claims);
+
+/* Answers a hook with what UserSyncHookForward has answered.  outcome is that
+ * of the user's row.  Arguments and result else as above. */
+int us_reply_forward(request_rec *r, us_call *call, us_outcome outcome,
+                     const us_identity *identity, const us_hook_reply *hook);
+
+/* The HTTP status of an outcome; 0 if it has none of its own. */
+int us_reply_status(us_outcome outcome);
+
+/* The other parts of us_reply_send, without the answer: the notes for
+ * CustomLog and the one line about the request.  Arguments as there. */
+void us_reply_note(request_rec *r, const us_call *call, us_outcome outcome,
+                   const us_identity *identity);
+void us_reply_log(const request_rec *r, const us_call *call,
+                  us_outcome outcome, const us_identity *identity);
+
+/*
+ * An id for this request: mod_unique_id's, else 128 random bits in hex.  Never
+ * a value from the client.
+ */
+const char *us_reply_request_id(request_rec *r);
+
+#endif /* US_RESPONSE_H */

@@ -1,0 +1,585 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The directives.  A setter validates before it stores; its message names the
+ * directive, the value and what is allowed.
+ */
+#include "us_cafile.h"
+#include "us_config.h"
+#include "us_log.h"
+#include "us_values.h"
+
+#include <http_core.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* Bounds: a timeout shorter than 100 ms fails on any hiccup, one over a minute
+ * outlives every client. */
+#define TIMEOUT_MIN apr_time_from_msec(100)
+#define TIMEOUT_MAX apr_time_from_sec(60)
+#define MAX_CONCURRENT_MAX 100000
+#define BREAKER_FAILURES_MAX 1000
+#define CACHE_TIMEOUT_MIN apr_time_from_sec(1)
+#define CACHE_TIMEOUT_MAX apr_time_from_sec(86400)
+#define MAX_BODY_SIZE_MIN 256
+#define MAX_BODY_SIZE_MAX ((apr_size_t)1024 * 1024)
+
+/* The configuration of cmd's server, marked as having a line of its own. */
+static us_server_conf *own_conf(cmd_parms *cmd)
+{
+    us_server_conf *conf = us_config_server(cmd->server);
+
+    conf->own_lines = 1;
+    return conf;
+}
+
+/* "DIRECTIVE wrong", or NULL if nothing is wrong. */
+static const char *named(cmd_parms *cmd, const char *wrong)
+{
+    return wrong == NULL
+               ? NULL
+               : apr_pstrcat(cmd->pool, cmd->cmd->name, " ", wrong, NULL);
+}
+
+static const char *set_url(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *url = NULL;
+    const char *wrong = us_value_supabase_url(cmd->pool, arg, &url);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->url = url;
+    }
+    return named(cmd, wrong);
+}
+
+/* Loads a secret; what: "API key" or the like. */
+static const char *load_secret(cmd_parms *cmd, const char *arg,
+                               const char *what, us_secret **secret)
+{
+    const char *wrong = us_secret_load(cmd->pool, cmd->temp_pool, arg, secret);
+
+    return wrong == NULL
+               ? NULL
+               : apr_psprintf(cmd->pool,
+                              "%s takes file:PATH, exec:COMMAND or the %s "
+                              "itself: %s",
+                              cmd->cmd->name, what, wrong);
+}
+
+static const char *set_key(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_secret *key = NULL;
+    const char *wrong;
+
+    (void)dir;
+    if (us_config_is_dump()) {
+        return NULL; /* a dump prints lines but runs no commands */
+    }
+    wrong = load_secret(cmd, arg, "API key", &key);
+    if (wrong == NULL) {
+        own_conf(cmd)->key = key;
+    }
+    return wrong;
+}
+
+/* Every duration is stored by its offset, which is in cmd->info. */
+static const char *set_duration(cmd_parms *cmd, void *dir, const char *arg)
+{
+    apr_interval_time_t value = 0;
+    const char *wrong
+        = us_value_duration(cmd->pool, arg, TIMEOUT_MIN, TIMEOUT_MAX, &value);
+
+    (void)dir;
+    if (wrong == NULL) {
+        char *conf = (char *)own_conf(cmd);
+
+        *(apr_interval_time_t *)(void *)(conf + (apr_size_t)cmd->info) = value;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_ca_file(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *path = ap_server_root_relative(cmd->pool, arg);
+    const char *wrong = path == NULL ? "is not a valid path"
+                                     : us_cafile_check(cmd->pool, path);
+
+    (void)dir;
+    if (wrong != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a file of PEM certificates: \"%s\" %s",
+                            cmd->cmd->name, arg, wrong);
+    }
+    own_conf(cmd)->ca_file = path;
+    return NULL;
+}
+
+static const char *set_proxy(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *url = "";
+    const char *wrong = NULL;
+
+    (void)dir;
+    if (strcasecmp(arg, "None") != 0) {
+        wrong = us_value_proxy_url(cmd->pool, arg, &url);
+    }
+    if (wrong == NULL) {
+        own_conf(cmd)->proxy = url;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_forward_ip(cmd_parms *cmd, void *dir, const char *arg)
+{
+    int value;
+
+    (void)dir;
+    if (strcasecmp(arg, "Off") == 0) {
+        value = US_FORWARD_OFF;
+    }
+    else if (strcasecmp(arg, "Sb-Forwarded-For") == 0) {
+        value = US_FORWARD_SB;
+    }
+    else if (strcasecmp(arg, "X-Forwarded-For") == 0) {
+        value = US_FORWARD_X;
+    }
+    else {
+        return apr_psprintf(cmd->pool,
+                            "%s takes Off, Sb-Forwarded-For or "
+                            "X-Forwarded-For, not \"%s\"",
+                            cmd->cmd->name, arg);
+    }
+    own_conf(cmd)->forward_ip = value;
+    return NULL;
+}
+
+static const char *set_table(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *quoted = NULL;
+    const char *wrong = us_value_table(cmd->pool, arg, &quoted);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->table = quoted;
+    }
+    return named(cmd, wrong);
+}
+
+/* id, email, phone, user_metadata.NAME or app_metadata.NAME. */
+static int parse_field(const char *arg, us_column *column)
+{
+    static const struct {
+        const char *name;
+        us_field_kind kind;
+        int takes_key;
+    } fields[] = {{"id", US_FIELD_ID, 0},
+                  {"email", US_FIELD_EMAIL, 0},
+                  {"phone", US_FIELD_PHONE, 0},
+                  {"user_metadata.", US_FIELD_USER_METADATA, 1},
+                  {"app_metadata.", US_FIELD_APP_METADATA, 1}};
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        apr_size_t len = strlen(fields[i].name);
+
+        if (strncmp(arg, fields[i].name, len) == 0
+            && (arg[len] != '\0') == fields[i].takes_key) {
+            column->field = fields[i].kind;
+            column->key = fields[i].takes_key ? arg + len : NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
+                              const char *name)
+{
+    us_column column = {US_FIELD_ID, NULL, NULL, NULL};
+    const char *wrong = NULL;
+    us_server_conf *conf;
+
+    (void)dir;
+    if (!parse_field(field, &column)) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a field (id, email, phone, "
+                            "user_metadata.NAME or app_metadata.NAME) and a "
+                            "column; \"%s\" is no such field",
+                            cmd->cmd->name, field);
+    }
+    if (strcasecmp(name, "None") != 0) {
+        wrong = us_value_identifier(cmd->pool, name, &column.quoted,
+                                    &column.plain);
+    }
+    else if (column.field == US_FIELD_ID) {
+        wrong = "takes a column for id: it cannot be None, the row is looked "
+                "up by it";
+    }
+    if (wrong != NULL) {
+        return named(cmd, wrong);
+    }
+    conf = own_conf(cmd);
+    if (conf->columns == NULL) {
+        conf->columns = apr_array_make(cmd->pool, 4, sizeof(us_column));
+    }
+    us_config_set_column(conf->columns, &column);
+    return NULL;
+}
+
+static const char *set_max_body_size(cmd_parms *cmd, void *dir,
+                                     const char *arg)
+{
+    us_dir_conf *conf = dir;
+    apr_size_t value = 0;
+    const char *wrong = us_value_bytes(cmd->pool, arg, MAX_BODY_SIZE_MIN,
+                                       MAX_BODY_SIZE_MAX, &value);
+
+    if (wrong == NULL) {
+        conf->max_body_size = value;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *parse_share(cmd_parms *cmd, const char *arg, int has_off,
+                               int *number, int *percent)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    us_share share;
+
+    if (wrong != NULL) {
+        return wrong;
+    }
+    wrong
+        = us_value_share(cmd->pool, arg, has_off, MAX_CONCURRENT_MAX, &share);
+    if (wrong == NULL) {
+        own_conf(cmd);
+        *number = share.number;
+        *percent = share.percent;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_max_concurrent(cmd_parms *cmd, void *dir,
+                                      const char *arg)
+{
+    us_server_conf *conf = us_config_server(cmd->server);
+
+    (void)dir;
+    return parse_share(cmd, arg, 0, &conf->max_concurrent,
+                       &conf->max_concurrent_percent);
+}
+
+static const char *set_max_per_client(cmd_parms *cmd, void *dir,
+                                      const char *arg)
+{
+    us_server_conf *conf = us_config_server(cmd->server);
+
+    (void)dir;
+    return parse_share(cmd, arg, 1, &conf->max_per_client,
+                       &conf->max_per_client_percent);
+}
+
+static const char *set_breaker(cmd_parms *cmd, void *dir, const char *failures,
+                               const char *duration)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    apr_interval_time_t pause = US_UNSET;
+    us_server_conf *conf;
+    int count = 0;
+
+    (void)dir;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (duration == NULL && strcasecmp(failures, "Off") != 0) {
+        wrong = apr_psprintf(cmd->pool,
+                             "takes Off or FAILURES DURATION, such as 5 10s, "
+                             "not \"%s\"",
+                             failures);
+    }
+    else if (duration != NULL) {
+        wrong = us_value_count(cmd->pool, failures, 1, BREAKER_FAILURES_MAX,
+                               &count);
+        if (wrong == NULL) {
+            wrong
+                = us_value_duration(cmd->pool, duration, apr_time_from_sec(1),
+                                    apr_time_from_sec(3600), &pause);
+        }
+    }
+    if (wrong == NULL) {
+        conf = own_conf(cmd);
+        conf->breaker_failures = count;
+        conf->breaker_duration = pause;
+    }
+    return named(cmd, wrong);
+}
+
+/* --- the gate --- */
+
+/* AllowOverrideList would allow these in .htaccess, which is read when threads
+ * already run, too late for what the server has to prepare. */
+static const char *not_in_htaccess(cmd_parms *cmd)
+{
+    return ap_check_cmd_context(cmd, NOT_IN_HTACCESS);
+}
+
+/* On or Off in a section, or in the server itself (where cmd has no path).
+ * There the last line counts, and a virtual host can say Off to override what
+ * it inherits. */
+static void note_place(cmd_parms *cmd, int on, int *level, int *inside)
+{
+    if (cmd->path != NULL) {
+        *inside |= on;
+    }
+    else {
+        *level = on;
+    }
+    own_conf(cmd);
+}
+
+static const char *set_ensure(cmd_parms *cmd, void *dir, int on)
+{
+    const char *wrong = not_in_htaccess(cmd);
+    us_server_conf *server = us_config_server(cmd->server);
+    us_dir_conf *conf = dir;
+
+    if (wrong == NULL) {
+        conf->ensure = on;
+        note_place(cmd, on, &server->gate_level, &server->gate_inside);
+    }
+    return wrong;
+}
+
+static const char *set_ensure_headers(cmd_parms *cmd, void *dir, int on)
+{
+    const char *wrong = not_in_htaccess(cmd);
+    us_server_conf *server = us_config_server(cmd->server);
+    us_dir_conf *conf = dir;
+
+    if (wrong == NULL) {
+        conf->ensure_headers = on;
+        note_place(cmd, on, &server->headers_level, &server->headers_inside);
+    }
+    return wrong;
+}
+
+/*
+ * A string expression.  It says who the user is, and not which of several
+ * answers they get: a header in it adds nothing to Vary.
+ */
+static const char *parse_expr(cmd_parms *cmd, const char *arg,
+                              const ap_expr_info_t **expr)
+{
+    const char *wrong = not_in_htaccess(cmd);
+    const ap_expr_info_t *parsed;
+
+    if (wrong != NULL) {
+        return wrong;
+    }
+    parsed = ap_expr_parse_cmd(
+        cmd, arg, AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY, &wrong,
+        NULL);
+    if (wrong != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "%s takes a string expression such as "
+                            "%%{REMOTE_USER}: \"%s\": %s",
+                            cmd->cmd->name, arg, wrong);
+    }
+    own_conf(cmd);
+    *expr = parsed;
+    return NULL;
+}
+
+static const char *set_ensure_user(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_dir_conf *conf = dir;
+
+    return parse_expr(cmd, arg, &conf->user_expr);
+}
+
+static const char *set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_dir_conf *conf = dir;
+    const ap_expr_info_t *expr = NULL;
+    int none = strcasecmp(arg, "None") == 0;
+    const char *wrong
+        = none ? not_in_htaccess(cmd) : parse_expr(cmd, arg, &expr);
+
+    if (wrong == NULL) {
+        own_conf(cmd);
+        conf->email_expr = expr;
+        conf->no_email = none;
+    }
+    return wrong;
+}
+
+/* Deny or Allow, stored by its offset in us_dir_conf, which is in
+ * cmd->info. */
+static const char *set_on_error(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *wrong = not_in_htaccess(cmd);
+    int *on_error = (int *)(void *)((char *)dir + (apr_size_t)cmd->info);
+    int allow = strcasecmp(arg, "Allow") == 0;
+
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (!allow && strcasecmp(arg, "Deny") != 0) {
+        return apr_psprintf(cmd->pool, "%s takes Deny or Allow, not \"%s\"",
+                            cmd->cmd->name, arg);
+    }
+    own_conf(cmd);
+    *on_error = allow ? US_ON_ERROR_ALLOW : US_ON_ERROR_DENY;
+    return NULL;
+}
+
+/* --- the hooks --- */
+
+/* Each line adds secrets; a server with a line of its own inherits none. */
+static const char *set_hook_secret(cmd_parms *cmd, void *dir, const char *arg)
+{
+    us_server_conf *conf = own_conf(cmd);
+    us_secret *secret = NULL;
+    const char *wrong;
+
+    (void)dir;
+    if (us_config_is_dump()) {
+        return NULL;
+    }
+    wrong = load_secret(cmd, arg, "secret", &secret);
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (conf->hook_secrets == NULL) {
+        conf->hook_secrets
+            = apr_array_make(cmd->pool, 2, sizeof(us_hook_secret));
+    }
+    wrong = us_hook_secret_add(cmd->pool, secret, conf->hook_secrets);
+    return wrong == NULL ? NULL
+                         : apr_pstrcat(cmd->pool, cmd->cmd->name,
+                                       ": the secret ", wrong, NULL);
+}
+
+static const char *set_cache(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *wrong = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    us_cache_choice *choice = NULL;
+
+    (void)dir;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    wrong = us_cache_choose(cmd->pool, cmd->temp_pool, arg, &choice);
+    if (wrong == NULL) {
+        own_conf(cmd)->cache = choice;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_cache_timeout(cmd_parms *cmd, void *dir,
+                                     const char *arg)
+{
+    apr_interval_time_t value = 0;
+    const char *wrong = us_value_duration(cmd->pool, arg, CACHE_TIMEOUT_MIN,
+                                          CACHE_TIMEOUT_MAX, &value);
+
+    (void)dir;
+    if (wrong == NULL) {
+        own_conf(cmd)->cache_timeout = value;
+    }
+    return named(cmd, wrong);
+}
+
+static const char *set_hook_forward(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *url = "";
+    const char *wrong = NULL;
+
+    (void)dir;
+    if (strcasecmp(arg, "None") != 0) {
+        wrong = us_value_hook_url(cmd->pool, arg, &url);
+    }
+    if (wrong == NULL) {
+        own_conf(cmd)->hook_forward = url;
+    }
+    return named(cmd, wrong);
+}
+
+#define DURATION(name, member, help)                                       \
+    AP_INIT_TAKE1(name, set_duration,                                      \
+                  (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
+                  help)
+
+const command_rec us_directives[] = {
+    AP_INIT_TAKE1("UserSyncSupabaseURL", set_url, NULL, RSRC_CONF,
+                  "the project's URL, e.g. https://abcdefgh.supabase.co"),
+    AP_INIT_TAKE1("UserSyncSupabaseKey", set_key, NULL, RSRC_CONF,
+                  "the project's publishable API key: file:PATH, "
+                  "exec:COMMAND or the key itself"),
+    DURATION("UserSyncTimeout", timeout,
+             "how long a login may take at Supabase, e.g. 5s"),
+    DURATION("UserSyncRegisterTimeout", register_timeout,
+             "how long a sign-up may take at Supabase, e.g. 12s"),
+    DURATION("UserSyncConnectTimeout", connect_timeout,
+             "how long connecting to Supabase may take, e.g. 2s"),
+    AP_INIT_TAKE1("UserSyncCACertificateFile", set_ca_file, NULL, RSRC_CONF,
+                  "PEM file of the CAs that may have signed Supabase's "
+                  "certificate"),
+    AP_INIT_TAKE1("UserSyncProxy", set_proxy, NULL, RSRC_CONF,
+                  "forward proxy towards Supabase, or None"),
+    AP_INIT_TAKE1("UserSyncForwardClientIP", set_forward_ip, NULL, RSRC_CONF,
+                  "Off, Sb-Forwarded-For or X-Forwarded-For"),
+    AP_INIT_TAKE1("UserSyncTable", set_table, NULL, RSRC_CONF,
+                  "the users table: [schema.]table"),
+    AP_INIT_TAKE2("UserSyncColumn", set_column, NULL, RSRC_CONF,
+                  "a field of Supabase's user and the column it goes to, or "
+                  "None"),
+    DURATION("UserSyncStoreTimeout", store_timeout,
+             "how long looking up and writing the row may take, e.g. 3s"),
+    AP_INIT_TAKE1("UserSyncMaxBodySize", set_max_body_size, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "largest request body in bytes, e.g. 8192"),
+    AP_INIT_TAKE1("UserSyncMaxConcurrent", set_max_concurrent, NULL, RSRC_CONF,
+                  "how many requests may wait for Supabase at a time: a "
+                  "number, or a percentage of all request threads"),
+    AP_INIT_TAKE1("UserSyncMaxPerClient", set_max_per_client, NULL, RSRC_CONF,
+                  "how many of these one client may hold when they become "
+                  "scarce: Off, a number, or a percentage"),
+    AP_INIT_TAKE12("UserSyncCircuitBreaker", set_breaker, NULL, RSRC_CONF,
+                   "Off, or after how many failures in a row Supabase is "
+                   "left alone for how long, e.g. 5 10s"),
+    AP_INIT_FLAG("UserSyncEnsure", set_ensure, NULL, RSRC_CONF | ACCESS_CONF,
+                 "On: authenticated users have a row before their requests "
+                 "are handled"),
+    AP_INIT_TAKE1("UserSyncEnsureUser", set_ensure_user, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "expression for the user's id, e.g. %{REMOTE_USER}"),
+    AP_INIT_TAKE1("UserSyncEnsureEmail", set_ensure_email, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "expression for the user's e-mail, or None"),
+    AP_INIT_TAKE1("UserSyncEnsureOnError", set_on_error,
+                  (void *)APR_OFFSETOF(us_dir_conf, on_error),
+                  RSRC_CONF | ACCESS_CONF,
+                  "Deny or Allow requests while the database is away"),
+    AP_INIT_FLAG("UserSyncEnsureHeaders", set_ensure_headers, NULL,
+                 RSRC_CONF | ACCESS_CONF,
+                 "On: tell a back end who the user is in request headers"),
+    AP_INIT_TAKE1("UserSyncCache", set_cache, NULL, RSRC_CONF,
+                  "where known users are kept: a provider of httpd's small "
+                  "object cache with its arguments, e.g. shmcb, or none"),
+    AP_INIT_TAKE1("UserSyncCacheTimeout", set_cache_timeout, NULL, RSRC_CONF,
+                  "how long a user counts as known, e.g. 5mi"),
+    AP_INIT_TAKE1("UserSyncHookSecret", set_hook_secret, NULL, RSRC_CONF,
+                  "the secret of Supabase's hooks: file:PATH, exec:COMMAND or "
+                  "v1,whsec_... itself; several lines for a rotation"),
+    AP_INIT_TAKE1("UserSyncHookOnError", set_on_error,
+                  (void *)APR_OFFSETOF(us_dir_conf, hook_on_error),
+                  RSRC_CONF | ACCESS_CONF,
+                  "Deny or Allow tokens while the database is away"),
+    AP_INIT_TAKE1("UserSyncHookForward", set_hook_forward, NULL, RSRC_CONF,
+                  "the project's own hook, asked once the row is sure: a URL "
+                  "or None"),
+    {NULL}};

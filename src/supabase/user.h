@@ -1,0 +1,31 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * supabase/user.h: takes a user from Supabase's JSON: its user object, or the
+ * claims of a token.
+ */
+#ifndef US_USER_H
+#define US_USER_H
+
+#include "us_config.h"
+#include "us_json.h"
+
+/* Where a document has a user. */
+typedef struct us_user_place {
+    const char *object; /* the member; NULL: the document itself */
+    const char *id;     /* the name of the id in there */
+} us_user_place;
+
+/*
+ * Sets the identity's id and values, copied to pool.  A user without an e-mail
+ * or phone, for whom Supabase sends "", gets NULL there.
+ *
+ * columns  of us_column: the values to take
+ *
+ * Returns 0 if there is no usable id.
+ */
+int us_user_take(apr_pool_t *pool, const us_json *doc,
+                 const us_user_place *place, const apr_array_header_t *columns,
+                 us_identity *identity);
+
+#endif /* US_USER_H */

@@ -1,0 +1,285 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_cache.h"
+#include "us_clock.h"
+#include "flight.h"
+#include "us_shm.h"
+#include "store.h"
+#include "us_users.h"
+
+#include <ap_mpm.h>
+
+#include <stdatomic.h>
+#include <string.h>
+
+/* If most threads of the child wait for PostgreSQL, a further one waits no
+ * longer than this. */
+#define CROWD_TIME apr_time_from_msec(500)
+
+/* What a probe may need after its deadline: to cancel, and to be scheduled. */
+#define PROBE_GRACE apr_time_from_sec(1)
+
+/* The user id of a probe. */
+#define NOBODY ""
+
+/* What all children share about a table. */
+typedef struct shared_words {
+    us_fence_words fence;
+    us_pg_history history;
+} shared_words;
+
+static us_shm memory; /* one shared_words for each server, in their order */
+
+struct us_users {
+    us_store *store;
+    us_pg_pool *pg;
+    us_cache *cache;
+    us_fence *fence;
+    apr_interval_time_t timeout;
+    int has_email;       /* the second column is the e-mail */
+    int crowd;           /* how many may wait without a limit of their own */
+    _Atomic int waiting; /* callers without a seat that are at the table */
+    char doubt[2];       /* addresses that identify flights: [creates] */
+};
+
+/* --- set-up --- */
+
+apr_status_t us_users_share(apr_pool_t *pconf, const server_rec *s)
+{
+    apr_size_t count = 0;
+
+    for (; s != NULL; s = s->next) {
+        count++;
+    }
+    return us_shm_create(&memory, pconf, count * sizeof(shared_words));
+}
+
+us_users *us_users_create(apr_pool_t *pchild, server_rec *s, int index)
+{
+    const us_server_conf *conf = us_config_server(s);
+    shared_words *words = (shared_words *)memory.counters + index;
+    us_users *users = apr_pcalloc(pchild, sizeof(*users));
+    int threads = 0;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    users->crowd = threads > 1 ? threads * 3 / 4 : 1;
+    users->timeout = us_config_store_timeout(conf);
+    users->has_email = us_config_has_email(us_config_columns(pchild, conf));
+    users->pg = us_pg_pool_get(pchild, s, users->timeout, &words->history);
+    users->cache = us_cache_get(pchild, s, conf, us_pg_pool_lines(users->pg));
+    users->fence
+        = us_fence_create(pchild, &words->fence, users->timeout + PROBE_GRACE);
+    users->store = us_store_create(pchild, conf, users->pg, users->fence);
+    return users;
+}
+
+/* How long a call may wait for the table; then call->store_limit says so. */
+static apr_interval_time_t limit_time(const us_users *users, us_call *call)
+{
+    if (call->store_limit == 0 || call->store_limit > users->timeout) {
+        call->store_limit = users->timeout;
+    }
+    return call->store_limit;
+}
+
+/* --- the fence --- */
+
+static us_outcome hung(us_call *call)
+{
+    return us_fail(call, US_STORE_UNAVAILABLE,
+                   "PostgreSQL did not answer several times within "
+                   "UserSyncStoreTimeout: one request at a time finds out "
+                   "whether it does again");
+}
+
+/* Tells the fence how a look ended that began at start. */
+static void report(us_users *users, us_call *call, us_outcome outcome,
+                   const char *id, apr_time_t start, apr_int64_t ticket)
+{
+    apr_interval_time_t elapsed = us_clock_now() - start;
+    us_fence_end end = US_FENCE_ANSWERED;
+
+    call->store_time = elapsed + (call->store_time > 0 ? call->store_time : 0);
+    if (outcome == US_STORE_UNAVAILABLE) {
+        end = call->store_late ? US_FENCE_LATE : US_FENCE_NO_MATTER;
+    }
+    us_fence_report(users->fence, ticket, id, end);
+}
+
+/* If it is in doubt, checks whether a user could get a row. */
+static us_outcome find_out(us_users *users, us_call *call, int creates)
+{
+    apr_time_t start = us_clock_now();
+    apr_int64_t ticket;
+    us_outcome outcome;
+
+    switch (us_fence_enter(users->fence, &ticket)) {
+    case US_FENCE_CLOSED:
+        return hung(call);
+    case US_FENCE_OPEN:
+        if (!us_store_is_in_doubt(users->store, creates)) {
+            return US_OK;
+        }
+        break;
+    case US_FENCE_PROBE:
+        break;
+    }
+    outcome = us_store_probe(users->store, call,
+                             start + limit_time(users, call), creates);
+    report(users, call, outcome, NOBODY, start, ticket);
+    return outcome;
+}
+
+/* One thread of a child at a time checks; the others use its finding. */
+us_outcome us_users_ready(us_users *users, us_call *call, int creates)
+{
+    int is_hung = us_fence_is_hung(users->fence);
+    us_flight flight;
+    us_outcome outcome;
+
+    if (!is_hung && !us_store_is_in_doubt(users->store, creates)) {
+        return US_OK;
+    }
+    if (!us_flight_begin(&flight, &users->doubt[creates != 0], NOBODY,
+                         us_clock_now() + (is_hung ? 0 : CROWD_TIME), 0,
+                         &outcome)) {
+        if (outcome != US_OK) {
+            call->cause = "another request that finds out whether PostgreSQL "
+                          "answers has failed or takes too long: see its line";
+        }
+        return outcome;
+    }
+    outcome = find_out(users, call, creates);
+    us_flight_end(&flight, outcome);
+    return outcome;
+}
+
+/* --- one user --- */
+
+/* The user for the cache, which does not store a snapshot's e-mail. */
+static us_cache_user user_of(const us_users *users,
+                             const us_identity *identity, apr_uint64_t history)
+{
+    us_cache_user user = {.id = identity->id,
+                          .history = history,
+                          .has_email = !identity->snapshot};
+
+    if (users->has_email && user.has_email) {
+        user.email = identity->values[1].text;
+    }
+    return user;
+}
+
+/* Is there nothing to do? */
+static int is_known(const us_users *users, const us_call *call,
+                    const us_identity *identity)
+{
+    us_cache_user user
+        = user_of(users, identity, us_pg_pool_history(users->pg));
+    us_known known;
+
+    if (identity->pending) {
+        return 0;
+    }
+    known = us_cache_look(users->cache, call->pool, &user);
+    return known == US_KNOWN_EMAIL
+           || (known == US_KNOWN && identity->snapshot);
+}
+
+static void make_known(const us_users *users, us_call *call,
+                       const us_identity *identity, const us_store_seen *seen)
+{
+    us_cache_user user = user_of(users, identity, seen->history);
+
+    user.has_email = seen->email_is_same;
+    us_cache_add(users->cache, call->pool, &call->log, &user);
+}
+
+static us_outcome visit(us_users *users, us_call *call,
+                        const us_identity *identity, apr_time_t deadline)
+{
+    apr_time_t start = us_clock_now();
+    us_store_seen seen;
+    apr_int64_t ticket;
+    us_outcome outcome;
+
+    if (us_fence_enter(users->fence, &ticket) == US_FENCE_CLOSED) {
+        return hung(call);
+    }
+    outcome = us_store_ensure(users->store, call, identity, deadline, &seen);
+    report(users, call, outcome, identity->id, start, ticket);
+    if (outcome == US_OK && identity->proven) {
+        make_known(users, call, identity, &seen);
+    }
+    return outcome;
+}
+
+/*
+ * Another thread's finding also holds for this request if it must be the same:
+ * a row exists, apart from its e-mail, and a table does not match.  But a row
+ * that refused the gate's id and e-mail may accept all values of a login.
+ */
+static us_outcome follow(us_users *users, us_call *call,
+                         const us_identity *identity, us_outcome outcome,
+                         apr_time_t start, apr_time_t deadline)
+{
+    if (!identity->snapshot && outcome != US_TABLE_MISFIT) {
+        if (outcome == US_OK && is_known(users, call, identity)) {
+            return US_OK;
+        }
+        if (us_clock_now() < deadline) {
+            return visit(users, call, identity, deadline);
+        }
+    }
+    call->store_time = us_clock_now() - start;
+    if (outcome != US_OK) {
+        call->cause = "another request for this user's row has failed or "
+                      "takes too long: see its line";
+    }
+    return outcome;
+}
+
+static us_outcome look_after(us_users *users, us_call *call,
+                             const us_identity *identity, apr_time_t start,
+                             apr_time_t deadline)
+{
+    int is_hung = us_fence_is_hung(users->fence);
+    us_flight flight;
+    us_outcome outcome;
+
+    if (!identity->proven) {
+        return visit(users, call, identity, deadline);
+    }
+    if (!us_flight_begin(&flight, users, identity->id,
+                         is_hung ? start : deadline, call->has_seat,
+                         &outcome)) {
+        return follow(users, call, identity, outcome, start, deadline);
+    }
+    outcome = visit(users, call, identity, deadline);
+    us_flight_end(&flight, outcome);
+    return outcome;
+}
+
+us_outcome us_users_ensure(us_users *users, us_call *call,
+                           const us_identity *identity)
+{
+    apr_time_t start;
+    apr_time_t deadline;
+    us_outcome outcome;
+
+    if (identity->proven && is_known(users, call, identity)) {
+        return US_OK;
+    }
+    start = us_clock_now();
+    deadline = start + limit_time(users, call);
+    if (call->has_seat) {
+        return look_after(users, call, identity, start, deadline);
+    }
+    if (atomic_fetch_add(&users->waiting, 1) >= users->crowd
+        && start + CROWD_TIME < deadline) {
+        deadline = start + CROWD_TIME;
+    }
+    outcome = look_after(users, call, identity, start, deadline);
+    atomic_fetch_sub(&users->waiting, 1);
+    return outcome;
+}

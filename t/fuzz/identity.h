@@ -1,0 +1,29 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * identity.h: what a user that was taken from Supabase's JSON must be like,
+ * whether from an answer or from a hook's body.
+ */
+#ifndef IDENTITY_H
+#define IDENTITY_H
+
+#include "us_config.h"
+#include "fuzz.h"
+
+/* The columns that targets ask for; the first one is the id. */
+#define IDENTITY_COLUMNS 6
+const apr_array_header_t *identity_columns(apr_pool_t *pool);
+
+/* Is this a UUID of 36 characters, in lower case? */
+int identity_is_canonical(const char *id);
+
+/*
+ * Requires that id and values are those of the user.
+ *
+ * user  an object: Supabase's user, or the claims of a token
+ * name  of the id in there
+ */
+void identity_check(const us_identity *identity, const strict_node *user,
+                    const char *name);
+
+#endif /* IDENTITY_H */
