@@ -199,6 +199,7 @@ sub configtest { return $_[0]->run('-t') }
 
 sub start {
     my ($self) = @_;
+    my $mark = $self->{log}->mark;
     my ($status, $said) = $self->run('-k', 'start');
     $self->{said} = $said;
     die "httpd does not start:\n$said" . (slurp($self->{error_log}) || '')
@@ -208,6 +209,9 @@ sub start {
         IO::Socket::INET->new(PeerAddr => '127.0.0.1',
             PeerPort => $self->{port})
     } 30, 'httpd to accept connections';
+    # it listens before that: a signal could come too early, and who restarts it
+    # would take this line for the new generation's
+    wait_until { $self->_is_running($mark) } 30, 'httpd to run';
     return $self;
 }
 
@@ -237,14 +241,20 @@ sub graceful { return $_[0]->_restart('USR1') }
 # Like `apachectl restart`.
 sub restart { return $_[0]->_restart('HUP') }
 
+# Has a generation started since the mark?
+sub _is_running {
+    my ($self, $mark) = @_;
+    return scalar grep {/resuming normal operations/}
+        $self->{log}->since($mark);
+}
+
 sub _restart {
     my ($self, $signal) = @_;
     my $mark = $self->{log}->mark;
     my %old = map { $_ => 1 } $self->children;
     kill $signal, $self->pid or die "no httpd to send $signal to\n";
     wait_until {
-        (grep {/resuming normal operations/} $self->{log}->since($mark))
-            && grep { !$old{$_} } $self->children
+        $self->_is_running($mark) && grep { !$old{$_} } $self->children
     } 30, 'httpd to restart';
     return $self;
 }
