@@ -13,6 +13,7 @@
 
 #include "usersync.h"
 #include "us_cache_choice.h"
+#include "us_columns.h"
 #include "us_hook_secret.h"
 #include "us_secret.h"
 #include "config/options.h"
@@ -26,22 +27,6 @@ typedef enum us_forward_ip {
     US_FORWARD_SB, /* Sb-Forwarded-For */
     US_FORWARD_X   /* X-Forwarded-For */
 } us_forward_ip;
-
-/* The part of Supabase's user object that a column's value comes from. */
-typedef enum us_field_kind {
-    US_FIELD_ID,
-    US_FIELD_EMAIL,
-    US_FIELD_PHONE,
-    US_FIELD_USER_METADATA,
-    US_FIELD_APP_METADATA
-} us_field_kind;
-
-typedef struct us_column {
-    us_field_kind field;
-    const char *key;    /* NAME of ..._metadata.NAME, else NULL */
-    const char *quoted; /* for SQL; NULL: "None", not written */
-    const char *plain;
-} us_column;
 
 typedef enum us_on_error { US_ON_ERROR_DENY, US_ON_ERROR_ALLOW } us_on_error;
 
@@ -96,20 +81,9 @@ us_dir_conf *us_config_dir(const request_rec *r);
 apr_int64_t us_config_client_share(const us_server_conf *conf,
                                    apr_int64_t seats);
 
-/* Adds a UserSyncColumn line; it replaces an earlier one for the same
- * field. */
-void us_config_set_column(apr_array_header_t *columns,
-                          const us_column *column);
-
-/*
- * The columns to write: id first, e-mail second unless it is None, then the
- * others as configured.  Elements are us_column, allocated from pool.
- */
+/* The columns to write, see us_columns_complete. */
 apr_array_header_t *us_config_columns(apr_pool_t *pool,
                                       const us_server_conf *conf);
-
-/* Is the e-mail one of these columns?  Then it is the second. */
-int us_config_has_email(const apr_array_header_t *columns);
 
 /* Does httpd only print its configuration?  Then no key is loaded. */
 int us_config_is_dump(void);

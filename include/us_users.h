@@ -53,4 +53,18 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates);
 us_outcome us_users_ensure(us_users *users, us_call *call,
                            const us_identity *identity);
 
+/*
+ * Brings the table to the state that Supabase tells of: creates or changes the
+ * row with all its mapped columns, or does what UserSyncOnDelete says.  A
+ * later state never yields to an earlier one; the same one may come again.
+ *
+ * identity  proven, with life and as_of; of a deleted user no e-mail and phone
+ *
+ * Returns US_OK, also if there was nothing to do: what was known of the user
+ * before is forgotten in all children, and if they are banned or deleted, no
+ * child lets them in any more.  Else as us_users_ensure.
+ */
+us_outcome us_users_apply(us_users *users, us_call *call,
+                          const us_identity *identity);
+
 #endif /* US_USERS_H */

@@ -42,6 +42,7 @@ typedef enum us_outcome {
     US_OK,         /* session issued, row in place */
     US_PENDING,    /* registered, no session yet */
     US_LOGGED_OUT, /* the session is gone */
+    US_APPLIED,    /* the table is in the state that an event tells of */
     US_OPTIONS,    /* OPTIONS answered */
     US_NOT_FOUND,  /* a path below the route */
     US_METHOD_NOT_ALLOWED,
@@ -69,6 +70,8 @@ typedef enum us_outcome {
     US_TABLE_MISFIT, /* the table does not match; needs a fix */
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
+    US_USER_BANNED,  /* according to the row, or to the cache */
+    US_USER_DELETED, /* the same */
     US_NO_USER_ID,       /* the gate: authenticated, without a user id */
     US_UNSYNCED,         /* let through while the store is away */
     US_UNSIGNED,         /* a hook's request without a good signature */
@@ -93,6 +96,8 @@ typedef enum us_outcome {
     "Signing in is not possible at the moment: try again later."
 #define US_TEXT_ROW_CONFLICT \
     "Another user in the user database has the same address."
+#define US_TEXT_USER_BANNED "This account is banned."
+#define US_TEXT_USER_DELETED "This account has been deleted."
 
 /* One problem with one member of the request body. */
 typedef struct us_field_error {
@@ -214,6 +219,13 @@ typedef struct us_value {
     const char *json; /* the JSON text; NULL: SQL NULL */
 } us_value;
 
+/* Does Supabase still have a user? */
+typedef enum us_life {
+    US_LIVES,
+    US_DELETED, /* softly: deleted_at is set, e-mail and phone are hashes */
+    US_GONE     /* nothing is left of them */
+} us_life;
+
 /*
  * The user, according to Supabase.  Only a proven identity may be written; an
  * unproven one (an invented id, see supabase-auth-wire 1.1) is only shown.
@@ -225,6 +237,10 @@ typedef struct us_identity {
                    * takes as long as one for an address that is taken */
     int snapshot; /* id and e-mail only, as they were when a token was made:
                    * used for a new row, never to change one */
+    us_life life; /* other than US_LIVES in events only */
+    const char *as_of; /* when Supabase knew this: a time stamp as PostgreSQL
+                        * reads it; NULL: unknown.  A row that has been given
+                        * a later state is not changed */
     us_value values[US_MAX_COLUMNS]; /* in the order of the columns */
     us_slice session;                /* a JSON object, or nothing */
 } us_identity;

@@ -6,29 +6,8 @@
 #include <httpd.h>
 #include <http_core.h>
 
-#include <string.h>
 
 /* --- create and merge --- */
-
-/* Two fields are the same if their kind and, for metadata, their key are. */
-static int same_field(const us_column *a, const us_column *b)
-{
-    return a->field == b->field
-           && (a->key == NULL || strcmp(a->key, b->key) == 0);
-}
-
-void us_config_set_column(apr_array_header_t *columns, const us_column *column)
-{
-    int i;
-
-    for (i = 0; i < columns->nelts; i++) {
-        if (same_field(&APR_ARRAY_IDX(columns, i, us_column), column)) {
-            APR_ARRAY_IDX(columns, i, us_column) = *column;
-            return;
-        }
-    }
-    APR_ARRAY_PUSH(columns, us_column) = *column;
-}
 
 /* base with the fields of add, which replace its own or are appended. */
 static apr_array_header_t *merge_columns(apr_pool_t *pool,
@@ -43,7 +22,7 @@ static apr_array_header_t *merge_columns(apr_pool_t *pool,
     }
     merged = apr_array_copy(pool, base);
     for (i = 0; i < add->nelts; i++) {
-        us_config_set_column(merged, &APR_ARRAY_IDX(add, i, us_column));
+        us_columns_set(merged, &APR_ARRAY_IDX(add, i, us_column));
     }
     return merged;
 }
@@ -115,49 +94,10 @@ apr_int64_t us_config_client_share(const us_server_conf *conf,
     return most > 1 ? most : 1;
 }
 
-/* Appends a column to list, unless it is None. */
-static void push_column(apr_array_header_t *list, const us_column *column)
-{
-    if (column->quoted != NULL && list->nelts < US_MAX_COLUMNS) {
-        APR_ARRAY_PUSH(list, us_column) = *column;
-    }
-}
-
 apr_array_header_t *us_config_columns(apr_pool_t *pool,
                                       const us_server_conf *conf)
 {
-    apr_array_header_t *list = apr_array_make(pool, 4, sizeof(us_column));
-    us_column id = {US_FIELD_ID, NULL, "\"id\"", "id"};
-    us_column email = {US_FIELD_EMAIL, NULL, "\"email\"", "email"};
-    const us_column *written = conf->columns != NULL
-                                   ? (const us_column *)conf->columns->elts
-                                   : NULL;
-    int count = conf->columns != NULL ? conf->columns->nelts : 0;
-    int i;
-
-    for (i = 0; i < count; i++) {
-        if (written[i].field == US_FIELD_ID) {
-            id = written[i];
-        }
-        else if (written[i].field == US_FIELD_EMAIL) {
-            email = written[i];
-        }
-    }
-    push_column(list, &id);
-    push_column(list, &email);
-    for (i = 0; i < count; i++) {
-        if (written[i].field != US_FIELD_ID
-            && written[i].field != US_FIELD_EMAIL) {
-            push_column(list, &written[i]);
-        }
-    }
-    return list;
-}
-
-int us_config_has_email(const apr_array_header_t *columns)
-{
-    return columns->nelts > 1
-           && APR_ARRAY_IDX(columns, 1, us_column).field == US_FIELD_EMAIL;
+    return us_columns_complete(pool, conf->columns);
 }
 
 int us_config_is_dump(void)

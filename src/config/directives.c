@@ -168,56 +168,14 @@ static const char *set_table(cmd_parms *cmd, void *dir, const char *arg)
     return named(cmd, wrong);
 }
 
-/* id, email, phone, user_metadata.NAME or app_metadata.NAME. */
-static int parse_field(const char *arg, us_column *column)
-{
-    static const struct {
-        const char *name;
-        us_field_kind kind;
-        int takes_key;
-    } fields[] = {{"id", US_FIELD_ID, 0},
-                  {"email", US_FIELD_EMAIL, 0},
-                  {"phone", US_FIELD_PHONE, 0},
-                  {"user_metadata.", US_FIELD_USER_METADATA, 1},
-                  {"app_metadata.", US_FIELD_APP_METADATA, 1}};
-    apr_size_t i;
-
-    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        apr_size_t len = strlen(fields[i].name);
-
-        if (strncmp(arg, fields[i].name, len) == 0
-            && (arg[len] != '\0') == fields[i].takes_key) {
-            column->field = fields[i].kind;
-            column->key = fields[i].takes_key ? arg + len : NULL;
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
                               const char *name)
 {
-    us_column column = {US_FIELD_ID, NULL, NULL, NULL};
-    const char *wrong = NULL;
+    us_column column;
+    const char *wrong = us_column_parse(cmd->pool, field, name, &column);
     us_server_conf *conf;
 
     (void)dir;
-    if (!parse_field(field, &column)) {
-        return apr_psprintf(cmd->pool,
-                            "%s takes a field (id, email, phone, "
-                            "user_metadata.NAME or app_metadata.NAME) and a "
-                            "column; \"%s\" is no such field",
-                            cmd->cmd->name, field);
-    }
-    if (strcasecmp(name, "None") != 0) {
-        wrong = us_value_identifier(cmd->pool, name, &column.quoted,
-                                    &column.plain);
-    }
-    else if (column.field == US_FIELD_ID) {
-        wrong = "takes a column for id: it cannot be None, the row is looked "
-                "up by it";
-    }
     if (wrong != NULL) {
         return named(cmd, wrong);
     }
@@ -225,7 +183,7 @@ static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
     if (conf->columns == NULL) {
         conf->columns = apr_array_make(cmd->pool, 4, sizeof(us_column));
     }
-    us_config_set_column(conf->columns, &column);
+    us_columns_set(conf->columns, &column);
     return NULL;
 }
 

@@ -43,6 +43,7 @@ static const struct outcome_row {
     {US_OK, 200, APLOG_DEBUG, 0, 0, "ok", ""},
     {US_PENDING, 200, APLOG_DEBUG, 0, 0, "pending", ""},
     {US_LOGGED_OUT, 204, APLOG_DEBUG, 0, 0, "logged_out", ""},
+    {US_APPLIED, 204, APLOG_DEBUG, 0, 0, "applied", ""},
     {US_OPTIONS, 204, APLOG_DEBUG, 0, WITH_ALLOW, "options", ""},
     {US_NOT_FOUND, 404, APLOG_INFO, 0, 0, "not_found",
      "There is nothing at this path."},
@@ -99,6 +100,11 @@ static const struct outcome_row {
      US_TEXT_ROW_REFUSED},
     {US_ROW_CONFLICT, 409, APLOG_ERR, 0, QUIET, "user_row_conflict",
      US_TEXT_ROW_CONFLICT},
+    {US_USER_BANNED, 403, APLOG_INFO, 0, 0, "user_banned",
+     US_TEXT_USER_BANNED},
+    {US_USER_DELETED, 401, APLOG_INFO, 0,
+     WITH_AUTHENTICATE | WITH_INVALID_TOKEN, "user_deleted",
+     US_TEXT_USER_DELETED},
     {US_NO_USER_ID, 403, APLOG_WARNING, 0, QUIET, "user_not_identified",
      "This user cannot be served here."},
     {US_UNSYNCED, 0, APLOG_WARNING, 0, QUIET, "unsynced", ""},
@@ -146,7 +152,7 @@ static const struct code_detail {
 } code_details[] = {
     {"email_not_confirmed", "Confirm the e-mail address first: a mail with a "
                             "link was sent to it."},
-    {"user_banned", "This account is banned."},
+    {"user_banned", US_TEXT_USER_BANNED},
     {"signup_disabled", "Registration is switched off."},
     {"captcha_failed", "The captcha is missing or was not accepted."},
     {"email_address_invalid", "This e-mail address is not accepted."},

@@ -77,7 +77,9 @@ int us_user_take(apr_pool_t *pool, const us_json *doc,
                  us_identity *identity)
 {
     static const char *const names[]
-        = {"id", "email", "phone", "user_metadata", "app_metadata"};
+        = {"id",           "email",       "phone",      "is_anonymous",
+           "banned_until", "deleted_at",  "updated_at", "user_metadata",
+           "app_metadata"};
     int i;
 
     identity->id = take_id(pool, doc, place);

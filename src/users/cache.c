@@ -144,7 +144,7 @@ us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
     cache = apr_pcalloc(pchild, sizeof(*cache));
     cache->server = s;
     cache->timeout = us_config_cache_timeout(conf);
-    cache->email = us_config_has_email(columns) ? column[1].plain : "";
+    cache->email = us_columns_have_email(columns) ? column[1].plain : "";
     apr_sha1_init(&hash);
     /* each part ends with a zero byte */
     apr_sha1_update(&hash, database, (unsigned)strlen(database) + 1);

@@ -75,7 +75,7 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
     store->fence = fence;
     store->table = us_config_table(conf);
     store->columns = us_config_columns(pool, conf);
-    store->has_email = us_config_has_email(store->columns);
+    store->has_email = us_columns_have_email(store->columns);
     for (shape = 0; shape < US_SHAPES; shape++) {
         store->sql[shape] = us_store_sql_create(
             pool, store->table, store->columns, store->has_email, shape);

@@ -64,7 +64,7 @@ us_users *us_users_create(apr_pool_t *pchild, server_rec *s, int index)
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     users->crowd = threads > 1 ? threads * 3 / 4 : 1;
     users->timeout = us_config_store_timeout(conf);
-    users->has_email = us_config_has_email(us_config_columns(pchild, conf));
+    users->has_email = us_columns_have_email(us_config_columns(pchild, conf));
     users->pg = us_pg_pool_get(pchild, s, users->timeout, &words->history);
     users->cache = us_cache_get(pchild, s, conf, us_pg_pool_lines(users->pg));
     users->fence
@@ -282,4 +282,10 @@ us_outcome us_users_ensure(us_users *users, us_call *call,
     outcome = look_after(users, call, identity, start, deadline);
     atomic_fetch_sub(&users->waiting, 1);
     return outcome;
+}
+
+us_outcome us_users_apply(us_users *users, us_call *call,
+                          const us_identity *identity)
+{
+    return us_users_ensure(users, call, identity);
 }
