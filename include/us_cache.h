@@ -1,16 +1,19 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_cache.h: the users who are known to have a row.  All children share this
- * cache; one of httpd's small object cache providers (ap_socache.h) holds it.
+ * us_cache.h: the users who are known to have a row, and those who are known
+ * to be banned or deleted.  All children share this cache; one of httpd's
+ * small object cache providers (ap_socache.h) holds it.
  *
- * A user is known for UserSyncCacheTimeout after their row was seen.  If in
- * doubt, the cache does not know them: that costs one look at the table.
+ * A user is known for UserSyncCacheTimeout after their row was seen, unless
+ * their standing changes before (users/slots.h).  If in doubt, the cache does
+ * not know them: that costs one look at the table.
  */
 #ifndef US_CACHE_H
 #define US_CACHE_H
 
 #include "us_config.h"
+#include "users/slots.h"
 
 /* The users of one table in one database. */
 typedef struct us_cache us_cache;
@@ -51,20 +54,29 @@ typedef struct us_cache_user {
     int has_email;        /* look up: does the e-mail matter; add: is it
                            * known? */
     const char *email;    /* if has_email: the e-mail; NULL: none */
+    /* to add only */
+    us_sight sight;     /* taken before the look that saw the row */
+    us_standing stands; /* what it saw */
 } us_cache_user;
 
 typedef enum us_known {
     US_UNKNOWN,
-    US_KNOWN,      /* the row exists */
-    US_KNOWN_EMAIL /* the row exists and has this e-mail */
+    US_KNOWN,       /* the row exists */
+    US_KNOWN_EMAIL, /* the row exists and has this e-mail */
+    US_KNOWN_BANNED,
+    US_KNOWN_DELETED
 } us_known;
 
 /* Is this user known?  pool is for the provider. */
 us_known us_cache_look(const us_cache *cache, apr_pool_t *pool,
                        const us_cache_user *user);
 
-/* Remembers that the row was seen.  Only a hash of the e-mail is stored. */
+/* Remembers what was seen.  Only a hash of the e-mail is stored. */
 void us_cache_add(const us_cache *cache, apr_pool_t *pool, const us_log *log,
                   const us_cache_user *user);
+
+/* Forgets the user; what was seen of them does not hold any more. */
+void us_cache_drop(const us_cache *cache, apr_pool_t *pool,
+                   const us_cache_user *user);
 
 #endif /* US_CACHE_H */

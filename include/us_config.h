@@ -30,6 +30,13 @@ typedef enum us_forward_ip {
 
 typedef enum us_on_error { US_ON_ERROR_DENY, US_ON_ERROR_ALLOW } us_on_error;
 
+/* What becomes of the row of a user who is deleted at Supabase. */
+typedef enum us_on_delete {
+    US_ON_DELETE_KEEP,
+    US_ON_DELETE_MARK,
+    US_ON_DELETE_DELETE
+} us_on_delete;
+
 #define US_MEMBER(type, name, start, rest) type name;
 
 typedef struct us_server_conf {
@@ -84,6 +91,11 @@ apr_int64_t us_config_client_share(const us_server_conf *conf,
 /* The columns to write, see us_columns_complete. */
 apr_array_header_t *us_config_columns(apr_pool_t *pool,
                                       const us_server_conf *conf);
+
+/* What UserSyncOnDelete says, or Mark where deleted_at has a column and Keep
+ * elsewhere. */
+us_on_delete us_config_delete_rule(const us_server_conf *conf,
+                                   const apr_array_header_t *columns);
 
 /* Does httpd only print its configuration?  Then no key is loaded. */
 int us_config_is_dump(void);

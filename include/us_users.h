@@ -14,7 +14,7 @@ typedef struct us_users us_users; /* one users table, in this child */
 
 /* post_config: creates what all children share about the tables of the servers
  * in the list that begins with s. */
-apr_status_t us_users_share(apr_pool_t *pconf, const server_rec *s);
+apr_status_t us_users_share(apr_pool_t *pconf, server_rec *s);
 
 /*
  * child_init, after us_cache_child_init and mod_dbd's own: the table of server
@@ -46,7 +46,9 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates);
  * call->store_limit  less time than UserSyncStoreTimeout, or 0; set to what
  *                    holds
  *
- * Returns US_OK: a foreign key to the row holds.  Else US_STORE_UNAVAILABLE
+ * Returns US_OK: a foreign key to the row holds, and the row says neither that
+ * the user is banned nor that they are deleted.  Else US_USER_BANNED or
+ * US_USER_DELETED (it does, or an event said so), US_STORE_UNAVAILABLE
  * (PostgreSQL is away or hangs), US_TABLE_MISFIT, US_ROW_REFUSED or
  * US_ROW_CONFLICT; call->cause, store_time and email_stale say more.
  */

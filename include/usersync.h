@@ -157,6 +157,7 @@ typedef struct us_call {
     int foreign;     /* the answer belonged to another request: do not use its
                       * connection again */
     int email_stale; /* the row exists, but its e-mail could not be updated */
+    int has_warning; /* it went well, but cause is worth a line */
     int store_late;  /* PostgreSQL was there but did not answer in time */
     int has_seat;    /* one of those that UserSyncMaxConcurrent admits */
     apr_interval_time_t store_limit;   /* usec for the table; users.c makes it
@@ -218,6 +219,19 @@ typedef struct us_value {
     const char *text; /* decoded string, else the JSON text; NULL: SQL NULL */
     const char *json; /* the JSON text; NULL: SQL NULL */
 } us_value;
+
+/* May a user be let in, according to their row? */
+typedef enum us_standing_kind {
+    US_MAY_ENTER,
+    US_IS_BANNED,
+    US_IS_DELETED
+} us_standing_kind;
+
+typedef struct us_standing {
+    us_standing_kind kind;
+    int seconds; /* US_IS_BANNED: until the ban ends, or is to be looked at
+                  * again */
+} us_standing;
 
 /* Does Supabase still have a user? */
 typedef enum us_life {

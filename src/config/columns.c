@@ -95,9 +95,8 @@ apr_array_header_t *us_columns_complete(apr_pool_t *pool,
     apr_array_header_t *list = apr_array_make(pool, 4, sizeof(us_column));
     us_column id = {US_FIELD_ID, NULL, "\"id\"", "id"};
     us_column email = {US_FIELD_EMAIL, NULL, "\"email\"", "email"};
-    const us_column *written = configured != NULL
-                                   ? (const us_column *)configured->elts
-                                   : NULL;
+    const us_column *written
+        = configured != NULL ? (const us_column *)configured->elts : NULL;
     int count = configured != NULL ? configured->nelts : 0;
     int i;
 

@@ -100,6 +100,17 @@ apr_array_header_t *us_config_columns(apr_pool_t *pool,
     return us_columns_complete(pool, conf->columns);
 }
 
+us_on_delete us_config_delete_rule(const us_server_conf *conf,
+                                   const apr_array_header_t *columns)
+{
+    if (conf->on_delete != US_UNSET) {
+        return (us_on_delete)conf->on_delete;
+    }
+    return us_columns_find(columns, US_FIELD_DELETED_AT) >= 0
+               ? US_ON_DELETE_MARK
+               : US_ON_DELETE_KEEP;
+}
+
 int us_config_is_dump(void)
 {
     /* mod_info's dump is an ordinary configtest with this name defined */

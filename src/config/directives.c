@@ -187,6 +187,28 @@ static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
     return NULL;
 }
 
+static const char *set_on_delete(cmd_parms *cmd, void *dir, const char *arg)
+{
+    static const struct {
+        const char *name;
+        us_on_delete value;
+    } rules[] = {{"Keep", US_ON_DELETE_KEEP},
+                 {"Mark", US_ON_DELETE_MARK},
+                 {"Delete", US_ON_DELETE_DELETE}};
+    apr_size_t i;
+
+    (void)dir;
+    for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (strcasecmp(arg, rules[i].name) == 0) {
+            own_conf(cmd)->on_delete = (int)rules[i].value;
+            return NULL;
+        }
+    }
+    return apr_psprintf(cmd->pool,
+                        "%s takes Keep, Mark or Delete, not \"%s\"",
+                        cmd->cmd->name, arg);
+}
+
 static const char *set_max_body_size(cmd_parms *cmd, void *dir,
                                      const char *arg)
 {
@@ -495,6 +517,9 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE2("UserSyncColumn", set_column, NULL, RSRC_CONF,
                   "a field of Supabase's user and the column it goes to, or "
                   "None"),
+    AP_INIT_TAKE1("UserSyncOnDelete", set_on_delete, NULL, RSRC_CONF,
+                  "what becomes of the row of a user who is deleted at "
+                  "Supabase: Keep, Mark or Delete"),
     DURATION("UserSyncStoreTimeout", store_timeout,
              "how long looking up and writing the row may take, e.g. 3s"),
     AP_INIT_TAKE1("UserSyncMaxBodySize", set_max_body_size, NULL,

@@ -45,6 +45,7 @@
            merge_columns(pool, base->columns, add->columns))                  \
     OPTION(apr_interval_time_t, store_timeout, US_UNSET,                      \
            apr_time_from_sec(3))                                              \
+    OPTION(int, on_delete, US_UNSET, US_UNSET) /* us_on_delete */             \
     /* limits: a number, or a percentage if the number is 0 */                \
     OPTION(int, max_concurrent, US_UNSET, 0)                                  \
     OPTION(int, max_concurrent_percent, US_UNSET, 50)                         \

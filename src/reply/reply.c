@@ -201,8 +201,8 @@ void us_reply_log(const request_rec *r, const us_call *call,
                   us_outcome outcome, const us_identity *identity)
 {
     const struct outcome_row *row = &outcomes[outcome];
-    int warns
-        = call->email_stale || (call->is_hook && row->level == APLOG_INFO);
+    int warns = call->email_stale || call->has_warning
+                || (call->is_hook && row->level == APLOG_INFO);
     int level = warns ? APLOG_WARNING : row->level;
     const char *more = "";
     unsigned suppressed = 0;

@@ -14,11 +14,17 @@
 #define MUTEX_NAME "usersync-cache"
 #define NAME_SPACE "usersync"
 
-/* The value in the cache for a user: it says that the row exists.  If the
- * row's e-mail is known, a hash of that follows. */
-#define VALUE 'u'
+/*
+ * The value in the cache for a user: what is known, and when that was seen.
+ * If the row's e-mail is known, a hash of that follows.
+ */
+#define KNOWN 'u'
+#define BANNED 'b'
+#define DELETED 'd'
+#define VALUE_SIGHT 1
+#define VALUE_EMAIL (VALUE_SIGHT + sizeof(us_sight))
 #define EMAIL_HASH 12
-#define VALUE_LEN (1 + EMAIL_HASH)
+#define VALUE_LEN (VALUE_EMAIL + EMAIL_HASH)
 
 /*
  * The key of a user: a byte that spreads (shmcb chooses one of its parts by
@@ -47,6 +53,7 @@ struct us_cache {
     unsigned char scope[APR_SHA1_DIGESTSIZE];
     const char *email; /* the e-mail's column; "": none */
     apr_interval_time_t timeout;
+    apr_interval_time_t lately; /* how long anything seen can last */
 };
 
 /* Of this generation; created before the children. */
@@ -144,6 +151,7 @@ us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
     cache = apr_pcalloc(pchild, sizeof(*cache));
     cache->server = s;
     cache->timeout = us_config_cache_timeout(conf);
+    cache->lately = cache->timeout + us_config_store_timeout(conf);
     cache->email = us_columns_have_email(columns) ? column[1].plain : "";
     apr_sha1_init(&hash);
     /* each part ends with a zero byte */
@@ -246,12 +254,43 @@ static void leave(const us_cache *cache, us_cache_place place, apr_status_t rv)
     }
 }
 
+/* What a value of the cache says; it may be anybody's. */
+static us_known read_value(const us_cache *cache, const us_cache_user *user,
+                           const unsigned char *value, unsigned len)
+{
+    unsigned char hash[EMAIL_HASH];
+    us_sight sight;
+
+    if (len != VALUE_EMAIL && len != VALUE_LEN) {
+        return US_UNKNOWN;
+    }
+    memcpy(&sight, value + VALUE_SIGHT, sizeof(sight));
+    if (!us_slots_hold(user->id, sight, cache->lately)) {
+        return US_UNKNOWN;
+    }
+    switch (value[0]) {
+    case BANNED:
+        return US_KNOWN_BANNED;
+    case DELETED:
+        return US_KNOWN_DELETED;
+    case KNOWN:
+        break;
+    default:
+        return US_UNKNOWN;
+    }
+    if (len == VALUE_EMAIL || !user->has_email) {
+        return US_KNOWN;
+    }
+    hash_email(cache, user, hash);
+    return memcmp(hash, value + VALUE_EMAIL, EMAIL_HASH) == 0 ? US_KNOWN_EMAIL
+                                                              : US_KNOWN;
+}
+
 us_known us_cache_look(const us_cache *cache, apr_pool_t *pool,
                        const us_cache_user *user)
 {
     unsigned char key[KEY_LEN];
     unsigned char value[VALUE_LEN + 8];
-    unsigned char hash[EMAIL_HASH];
     unsigned len = sizeof(value);
     apr_status_t rv;
     us_cache_place place = {0};
@@ -266,43 +305,75 @@ us_known us_cache_look(const us_cache *cache, apr_pool_t *pool,
     rv = current.provider->retrieve(current.instance, cache->server, key,
                                     KEY_LEN, value, &len, pool);
     leave(cache, place, rv);
-    if (rv != APR_SUCCESS || (len != 1 && len != VALUE_LEN)
-        || value[0] != VALUE) {
-        return US_UNKNOWN;
+    return rv == APR_SUCCESS ? read_value(cache, user, value, len)
+                             : US_UNKNOWN;
+}
+
+/* Composes a value; returns its length. */
+static unsigned make_value(const us_cache *cache, const us_cache_user *user,
+                           unsigned char value[VALUE_LEN])
+{
+    static const unsigned char kinds[] = {KNOWN, BANNED, DELETED};
+
+    value[0] = kinds[user->stands.kind];
+    memcpy(value + VALUE_SIGHT, &user->sight, sizeof(user->sight));
+    if (user->stands.kind != US_MAY_ENTER || !user->has_email) {
+        return VALUE_EMAIL;
     }
-    if (len == 1 || !user->has_email) {
-        return US_KNOWN;
-    }
-    hash_email(cache, user, hash);
-    return memcmp(hash, value + 1, EMAIL_HASH) == 0 ? US_KNOWN_EMAIL
-                                                    : US_KNOWN;
+    hash_email(cache, user, value + VALUE_EMAIL);
+    return VALUE_LEN;
+}
+
+/* How long a value is valid: no longer than a ban. */
+static apr_interval_time_t lifetime(const us_cache *cache,
+                                    const us_cache_user *user)
+{
+    apr_interval_time_t ban = apr_time_from_sec(user->stands.seconds);
+
+    return user->stands.kind == US_IS_BANNED && ban < cache->timeout
+               ? ban
+               : cache->timeout;
 }
 
 void us_cache_add(const us_cache *cache, apr_pool_t *pool, const us_log *log,
                   const us_cache_user *user)
 {
     unsigned char key[KEY_LEN];
-    unsigned char value[VALUE_LEN] = {VALUE};
+    unsigned char value[VALUE_LEN];
     apr_status_t rv = APR_EBUSY;
-    unsigned len = 1;
     us_cache_place place = {0};
 
     if (cache == NULL) {
         return;
     }
     make_key(cache, user, key);
-    if (user->has_email) {
-        hash_email(cache, user, value + 1);
-        len = VALUE_LEN;
-    }
     if (enter(cache, &place)) {
-        rv = current.provider->store(current.instance, cache->server, key,
-                                     KEY_LEN, apr_time_now() + cache->timeout,
-                                     value, len, pool);
+        unsigned len = make_value(cache, user, value);
+
+        rv = current.provider->store(
+            current.instance, cache->server, key, KEY_LEN,
+            apr_time_now() + lifetime(cache, user), value, len, pool);
         leave(cache, place, rv);
     }
     if (rv != APR_SUCCESS) {
         us_trace(log, APLOG_DEBUG, "[%s] the cache did not take user %s: %d",
                  log->request_id, user->id, rv);
+    }
+}
+
+void us_cache_drop(const us_cache *cache, apr_pool_t *pool,
+                   const us_cache_user *user)
+{
+    unsigned char key[KEY_LEN];
+    us_cache_place place = {0};
+
+    if (cache == NULL) {
+        return;
+    }
+    make_key(cache, user, key);
+    if (enter(cache, &place)) {
+        leave(cache, place,
+              current.provider->remove(current.instance, cache->server, key,
+                                       KEY_LEN, pool));
     }
 }

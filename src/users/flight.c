@@ -65,7 +65,8 @@ static us_outcome follow(us_flight *leader, us_flight *flight,
 }
 
 int us_flight_begin(us_flight *flight, const void *table, const char *id,
-                    apr_time_t deadline, int patient, us_outcome *outcome)
+                    us_sight sight, apr_time_t deadline, int patient,
+                    us_outcome *outcome)
 {
     us_flight *leader;
 
@@ -73,9 +74,11 @@ int us_flight_begin(us_flight *flight, const void *table, const char *id,
     flight->table = table;
     flight->id = id;
     flight->outcome = US_STORE_UNAVAILABLE;
+    flight->sight = sight;
     pthread_mutex_lock(&mutex);
     leader = find_leader(table, id);
     if (leader != NULL) {
+        flight->sight = leader->sight;
         *outcome = follow(leader, flight, deadline, patient);
     }
     else {

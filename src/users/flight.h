@@ -9,6 +9,7 @@
 #ifndef US_FLIGHT_H
 #define US_FLIGHT_H
 
+#include "slots.h"
 #include "usersync.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@ typedef struct us_flight {
     const void *table;
     const char *id;
     us_outcome outcome;
+    us_sight sight;            /* taken before the leader's look */
     apr_time_t since;          /* leader: its start */
     int followers;             /* leader: their number */
     int done;                  /* follower: outcome is set */
@@ -39,6 +41,9 @@ typedef struct us_flight {
  * flight    any contents; must stay valid, with id, until us_flight_end if
  *           that has to follow
  * table     only compared
+ * sight     taken before; if 0 is returned, flight->sight is the other
+ *           thread's: its finding may be older than a change that this caller
+ *           has to know
  * deadline  until when to wait, on us_clock_now()
  * patient   the caller is one of a limited number: a crowd does not shorten
  *           its wait
@@ -49,7 +54,8 @@ typedef struct us_flight {
  * Returns 1 if the caller is to look: us_flight_end must follow.
  */
 int us_flight_begin(us_flight *flight, const void *table, const char *id,
-                    apr_time_t deadline, int patient, us_outcome *outcome);
+                    us_sight sight, apr_time_t deadline, int patient,
+                    us_outcome *outcome);
 
 /* Tells the followers how it ended. */
 void us_flight_end(us_flight *flight, us_outcome outcome);

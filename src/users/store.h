@@ -9,6 +9,7 @@
 
 #include "us_config.h"
 #include "fence.h"
+#include "slots.h"
 #include "us_pg.h"
 
 typedef struct us_store us_store; /* one users table, in this child */
@@ -17,6 +18,10 @@ typedef struct us_store us_store; /* one users table, in this child */
 typedef struct us_store_seen {
     apr_uint64_t history; /* the server's history at that time; 0: unknown */
     int email_is_same;    /* the row's e-mail is the identity's */
+    us_standing stands;   /* of the user, according to the row */
+    int revived;          /* the row said that they were banned or deleted,
+                           * and Supabase's later word has changed that */
+    us_sight sight;       /* us_store_apply: of its last look */
 } us_store_seen;
 
 /* child_init: composes the statements once.  pg: the pool to use; fence: told
@@ -56,14 +61,32 @@ us_outcome us_store_probe(us_store *store, us_call *call, apr_time_t deadline,
  *
  * deadline  limits everything together, on us_clock_now(); call->store_limit
  *           is the time that it was at the start
- * seen      filled in on US_OK
+ * seen      filled in on US_OK, US_USER_BANNED and US_USER_DELETED
  *
- * Returns US_OK, US_STORE_UNAVAILABLE, US_TABLE_MISFIT, US_ROW_REFUSED or
- * US_ROW_CONFLICT; call->cause, call->email_stale and call->store_late say
- * more.
+ * Returns US_OK, US_USER_BANNED or US_USER_DELETED (the row says so),
+ * US_STORE_UNAVAILABLE, US_TABLE_MISFIT, US_ROW_REFUSED or US_ROW_CONFLICT;
+ * call->cause, call->email_stale and call->store_late say more.
  */
 us_outcome us_store_ensure(us_store *store, us_call *call,
                            const us_identity *identity, apr_time_t deadline,
                            us_store_seen *seen);
+
+/*
+ * Brings the table to the state of a proven identity, see us_users_apply, and
+ * then looks the row up.  In between it counts a change of the user's slot: it
+ * does so on a failure, too, as a statement that was given up may have been
+ * committed.
+ *
+ * deadline  as above
+ * seen      filled in on US_OK: what the last look saw.  A user without a row
+ *           may enter, unless they have a grave
+ *
+ * Returns US_OK, US_STORE_UNAVAILABLE, US_TABLE_MISFIT, US_ROW_REFUSED or
+ * US_ROW_CONFLICT; call->cause, call->email_stale, call->has_warning and
+ * call->store_late say more.
+ */
+us_outcome us_store_apply(us_store *store, us_call *call,
+                          const us_identity *identity, apr_time_t deadline,
+                          us_store_seen *seen);
 
 #endif /* US_STORE_H */

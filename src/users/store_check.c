@@ -92,6 +92,31 @@ static const char columns_sql[] =
     " AND a.attnum OPERATOR(pg_catalog.>) CAST(0 AS pg_catalog.int2)"
     " AND NOT a.attisdropped";
 
+/* Whether the table of graves is there and may be used as we do; no row means
+ * that it is not there. */
+static const char graves_sql[] =
+    "SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+    "   AND pg_catalog.has_table_privilege(c.oid, 'INSERT')"
+    "   AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
+    "   AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),"
+    " pg_catalog.has_table_privilege("
+    "   CAST(pg_catalog.to_regclass($2) AS pg_catalog.oid), 'DELETE'),"
+    " (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a"
+    "   WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid"
+    "   AND a.attname OPERATOR(pg_catalog.=)"
+    "     ANY (ARRAY[CAST('id' AS pg_catalog.name), 'deleted_at',"
+    "     'updated_at'])),"
+    " (SELECT g.atttypid OPERATOR(pg_catalog.=) u.atttypid"
+    "   FROM pg_catalog.pg_attribute g, pg_catalog.pg_attribute u"
+    "   WHERE g.attrelid OPERATOR(pg_catalog.=) c.oid"
+    "   AND g.attname OPERATOR(pg_catalog.=) 'id'"
+    "   AND u.attrelid OPERATOR(pg_catalog.=)"
+    "     CAST(pg_catalog.to_regclass($2) AS pg_catalog.oid)"
+    "   AND u.attname OPERATOR(pg_catalog.=) CAST($3 AS pg_catalog.name))"
+    " FROM pg_catalog.pg_class c"
+    " WHERE c.oid OPERATOR(pg_catalog.=)"
+    "   CAST(pg_catalog.to_regclass($1) AS pg_catalog.oid)";
+
 /* clang-format on */
 
 /* The columns of columns_sql. */
@@ -182,13 +207,65 @@ static void check_id(apr_pool_t *pool, const char *table,
     }
 }
 
+/* Is the value of this field read in every look-up? */
+static int is_looked_up(us_field_kind field)
+{
+    switch (field) {
+    case US_FIELD_ID:
+    case US_FIELD_EMAIL:
+    case US_FIELD_BANNED_UNTIL:
+    case US_FIELD_DELETED_AT:
+    case US_FIELD_UPDATED_AT:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* The type that the column of a field must have; NULL: many types do. */
+static const char *type_for(us_field_kind field)
+{
+    switch (field) {
+    case US_FIELD_BANNED_UNTIL:
+    case US_FIELD_DELETED_AT:
+    case US_FIELD_UPDATED_AT:
+        return "timestamptz";
+    case US_FIELD_IS_ANONYMOUS:
+        return "bool";
+    default:
+        return NULL;
+    }
+}
+
+/* A time stamp without a time zone would depend on the connection's. */
+static void check_type(apr_pool_t *pool, const char *table,
+                       const us_column *column, const char *type,
+                       us_store_verdict *verdict)
+{
+    const char *wanted = type_for(column->field);
+
+    if (wanted != NULL && strcmp(type, wanted) != 0) {
+        read_problem(verdict,
+                     apr_psprintf(pool,
+                                  "column %s of %s must be %s, it is %s: "
+                                  "ALTER TABLE %s ALTER COLUMN %s TYPE %s",
+                                  column->quoted, table, wanted, type, table,
+                                  column->quoted, wanted));
+    }
+}
+
+/* Does the module change the column of this field in existing rows? */
+static int is_updated(us_field_kind field)
+{
+    return field == US_FIELD_EMAIL || type_for(field) != NULL;
+}
+
 /* Checks one configured column: does it exist, can it be read and written? */
 static void check_column(apr_pool_t *pool, const char *table,
                          const us_column *column, const us_pg_result *rows,
                          us_store_verdict *verdict)
 {
-    int looked_up
-        = column->field == US_FIELD_ID || column->field == US_FIELD_EMAIL;
+    int looked_up = is_looked_up(column->field);
     int row = find_row(rows, column->plain);
 
     if (row < 0) {
@@ -220,7 +297,7 @@ static void check_column(apr_pool_t *pool, const char *table,
                                     column->quoted, table, column->quoted,
                                     table));
     }
-    if (column->field == US_FIELD_EMAIL
+    if (is_updated(column->field)
         && !is_true(US_PG_CELL(rows, row, MAY_UPDATE))) {
         add_warning(
             pool, verdict,
@@ -230,6 +307,7 @@ static void check_column(apr_pool_t *pool, const char *table,
                          "(%s) ON %s",
                          column->quoted, table, column->quoted, table));
     }
+    check_type(pool, table, column, US_PG_CELL(rows, row, TYPE), verdict);
     if (column->field == US_FIELD_ID) {
         check_id(pool, table, column, rows, row, verdict);
     }
@@ -366,11 +444,57 @@ static void note_type(us_store_verdict *verdict, us_field_kind field, int i,
     }
 }
 
+/* Checks the table of graves, without which nobody knows who was deleted. */
+static us_pg_status check_graves(us_pg_conn *conn, apr_pool_t *pool,
+                                 apr_time_t deadline,
+                                 const us_store_table *table,
+                                 us_store_verdict *verdict)
+{
+    static const us_pg_statement query = {graves_sql, 3, 0};
+    const char *params[] = {table->graves, table->name,
+                            APR_ARRAY_IDX(table->columns, 0, us_column).plain};
+    us_pg_result found;
+    us_pg_status status
+        = us_pg_exec(conn, pool, deadline, &query, params, &found);
+    const char *wrong = NULL;
+
+    if (status != US_PG_OK) {
+        verdict->error = found;
+        return status;
+    }
+    if (found.rows == 0 || strcmp(US_PG_CELL(&found, 0, 2), "3") != 0) {
+        wrong = "does not exist, or not with the columns id, deleted_at and "
+                "updated_at: see sql/users_deleted.sql";
+    }
+    else if (!is_true(US_PG_CELL(&found, 0, 0))) {
+        wrong = "cannot be used: GRANT SELECT, INSERT, UPDATE, DELETE, see "
+                "sql/users_deleted.sql";
+    }
+    else if (!is_true(US_PG_CELL(&found, 0, 3))) {
+        wrong = "has an id of another type than the users table's";
+    }
+    if (wrong == NULL && !is_true(US_PG_CELL(&found, 0, 1))) {
+        read_problem(verdict,
+                     apr_psprintf(pool,
+                                  "UserSyncOnDelete Delete: no permission to "
+                                  "delete from %s: GRANT DELETE ON %s",
+                                  table->name, table->name));
+    }
+    if (wrong != NULL) {
+        read_problem(verdict,
+                     apr_psprintf(pool,
+                                  "UserSyncOnDelete Delete: the table %s %s",
+                                  table->graves, wrong));
+    }
+    return US_PG_OK;
+}
+
 us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
-                            apr_time_t deadline, const char *table,
-                            const apr_array_header_t *columns,
+                            apr_time_t deadline, const us_store_table *users,
                             us_store_verdict *verdict)
 {
+    const char *table = users->name;
+    const apr_array_header_t *columns = users->columns;
     us_pg_result *found = &verdict->error;
     us_pg_result rows;
     us_pg_status status;
@@ -413,5 +537,7 @@ us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
     }
     check_unfilled(pool, table, columns, &rows, verdict);
     check_sequences(pool, table, columns, &rows, verdict);
-    return US_PG_OK;
+    return users->graves == NULL
+               ? US_PG_OK
+               : check_graves(conn, pool, deadline, users, verdict);
 }

@@ -7,8 +7,7 @@
 #ifndef US_STORE_CHECK_H
 #define US_STORE_CHECK_H
 
-#include "us_config.h"
-#include "us_pg.h"
+#include "store_sql.h"
 
 typedef struct us_store_verdict {
     const char *read_problem;   /* why no look-up can work; NULL: it can */
@@ -29,8 +28,7 @@ typedef struct us_store_verdict {
  * Returns US_PG_OK with a verdict, or the status of us_pg_exec, with error.
  */
 us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
-                            apr_time_t deadline, const char *table,
-                            const apr_array_header_t *columns,
+                            apr_time_t deadline, const us_store_table *table,
                             us_store_verdict *verdict);
 
 #endif /* US_STORE_CHECK_H */

@@ -44,14 +44,19 @@ struct us_users {
 
 /* --- set-up --- */
 
-apr_status_t us_users_share(apr_pool_t *pconf, const server_rec *s)
+apr_status_t us_users_share(apr_pool_t *pconf, server_rec *s)
 {
+    const server_rec *each;
     apr_size_t count = 0;
+    apr_status_t rv;
 
-    for (; s != NULL; s = s->next) {
+    for (each = s; each != NULL; each = each->next) {
         count++;
     }
-    return us_shm_create(&memory, pconf, count * sizeof(shared_words));
+    rv = us_slots_share(s);
+    return rv == APR_SUCCESS
+               ? us_shm_create(&memory, pconf, count * sizeof(shared_words))
+               : rv;
 }
 
 us_users *us_users_create(apr_pool_t *pchild, server_rec *s, int index)
@@ -141,6 +146,7 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
         return US_OK;
     }
     if (!us_flight_begin(&flight, &users->doubt[creates != 0], NOBODY,
+                         us_slots_sight(NOBODY),
                          us_clock_now() + (is_hung ? 0 : CROWD_TIME), 0,
                          &outcome)) {
         if (outcome != US_OK) {
@@ -170,33 +176,70 @@ static us_cache_user user_of(const us_users *users,
     return user;
 }
 
-/* Is there nothing to do? */
+/*
+ * Is there nothing to do?  Then outcome is set.  Whoever has just signed in is
+ * looked up although they are known to be banned or deleted: Supabase may have
+ * the later word.
+ */
 static int is_known(const us_users *users, const us_call *call,
-                    const us_identity *identity)
+                    const us_identity *identity, us_outcome *outcome)
 {
     us_cache_user user
         = user_of(users, identity, us_pg_pool_history(users->pg));
-    us_known known;
 
     if (identity->pending) {
         return 0;
     }
-    known = us_cache_look(users->cache, call->pool, &user);
-    return known == US_KNOWN_EMAIL
-           || (known == US_KNOWN && identity->snapshot);
+    *outcome = US_OK;
+    switch (us_cache_look(users->cache, call->pool, &user)) {
+    case US_KNOWN_EMAIL:
+        return 1;
+    case US_KNOWN_BANNED:
+        *outcome = US_USER_BANNED;
+        return identity->snapshot;
+    case US_KNOWN_DELETED:
+        *outcome = US_USER_DELETED;
+        return identity->snapshot;
+    case US_KNOWN:
+        return identity->snapshot;
+    case US_UNKNOWN:
+        break;
+    }
+    return 0;
 }
 
-static void make_known(const us_users *users, us_call *call,
-                       const us_identity *identity, const us_store_seen *seen)
+/*
+ * Remembers what was seen.  If this very look has changed the user's standing,
+ * what was seen before does not hold, and an event may have come since.
+ */
+static void remember(const us_users *users, us_call *call,
+                     const us_identity *identity, us_sight sight,
+                     const us_store_seen *seen)
 {
     us_cache_user user = user_of(users, identity, seen->history);
 
     user.has_email = seen->email_is_same;
-    us_cache_add(users->cache, call->pool, &call->log, &user);
+    user.sight = sight;
+    user.stands = seen->stands;
+    if (seen->revived) {
+        us_slots_change(identity->id);
+        us_cache_drop(users->cache, call->pool, &user);
+    }
+    else {
+        us_cache_add(users->cache, call->pool, &call->log, &user);
+    }
+}
+
+/* Has the row been read? */
+static int is_seen(us_outcome outcome)
+{
+    return outcome == US_OK || outcome == US_USER_BANNED
+           || outcome == US_USER_DELETED;
 }
 
 static us_outcome visit(us_users *users, us_call *call,
-                        const us_identity *identity, apr_time_t deadline)
+                        const us_identity *identity, us_sight sight,
+                        apr_time_t deadline)
 {
     apr_time_t start = us_clock_now();
     us_store_seen seen;
@@ -208,8 +251,8 @@ static us_outcome visit(us_users *users, us_call *call,
     }
     outcome = us_store_ensure(users->store, call, identity, deadline, &seen);
     report(users, call, outcome, identity->id, start, ticket);
-    if (outcome == US_OK && identity->proven) {
-        make_known(users, call, identity, &seen);
+    if (is_seen(outcome) && identity->proven) {
+        remember(users, call, identity, sight, &seen);
     }
     return outcome;
 }
@@ -217,18 +260,29 @@ static us_outcome visit(us_users *users, us_call *call,
 /*
  * Another thread's finding also holds for this request if it must be the same:
  * a row exists, apart from its e-mail, and a table does not match.  But a row
- * that refused the gate's id and e-mail may accept all values of a login.
+ * that refused the gate's id and e-mail may accept all values of a login, and
+ * a look that began before the user was banned says nothing about a request
+ * that began afterwards.
+ *
+ * found  the other thread's sight
  */
 static us_outcome follow(us_users *users, us_call *call,
                          const us_identity *identity, us_outcome outcome,
-                         apr_time_t start, apr_time_t deadline)
+                         us_sight sight, us_sight found, apr_time_t start,
+                         apr_time_t deadline)
 {
-    if (!identity->snapshot && outcome != US_TABLE_MISFIT) {
-        if (outcome == US_OK && is_known(users, call, identity)) {
-            return US_OK;
+    int is_older = is_seen(outcome) && found.count != sight.count;
+    us_outcome known;
+
+    if ((!identity->snapshot || is_older) && outcome != US_TABLE_MISFIT) {
+        if (outcome == US_OK && is_known(users, call, identity, &known)) {
+            return known;
         }
         if (us_clock_now() < deadline) {
-            return visit(users, call, identity, deadline);
+            return visit(users, call, identity, sight, deadline);
+        }
+        if (is_older) {
+            outcome = US_STORE_UNAVAILABLE;
         }
     }
     call->store_time = us_clock_now() - start;
@@ -244,48 +298,102 @@ static us_outcome look_after(us_users *users, us_call *call,
                              apr_time_t deadline)
 {
     int is_hung = us_fence_is_hung(users->fence);
+    us_sight sight = us_slots_sight(identity->id);
     us_flight flight;
     us_outcome outcome;
 
     if (!identity->proven) {
-        return visit(users, call, identity, deadline);
+        return visit(users, call, identity, sight, deadline);
     }
-    if (!us_flight_begin(&flight, users, identity->id,
+    if (!us_flight_begin(&flight, users, identity->id, sight,
                          is_hung ? start : deadline, call->has_seat,
                          &outcome)) {
-        return follow(users, call, identity, outcome, start, deadline);
+        return follow(users, call, identity, outcome, sight, flight.sight,
+                      start, deadline);
     }
-    outcome = visit(users, call, identity, deadline);
+    outcome = visit(users, call, identity, sight, deadline);
     us_flight_end(&flight, outcome);
     return outcome;
+}
+
+/* Until when a call may wait that came at this time.  It counts among those at
+ * the table until leave. */
+static apr_time_t enter(us_users *users, us_call *call, apr_time_t start)
+{
+    apr_time_t deadline = start + limit_time(users, call);
+
+    if (!call->has_seat && atomic_fetch_add(&users->waiting, 1) >= users->crowd
+        && start + CROWD_TIME < deadline) {
+        deadline = start + CROWD_TIME;
+    }
+    return deadline;
+}
+
+static void leave(us_users *users, const us_call *call)
+{
+    if (!call->has_seat) {
+        atomic_fetch_sub(&users->waiting, 1);
+    }
 }
 
 us_outcome us_users_ensure(us_users *users, us_call *call,
                            const us_identity *identity)
 {
     apr_time_t start;
-    apr_time_t deadline;
     us_outcome outcome;
 
-    if (identity->proven && is_known(users, call, identity)) {
-        return US_OK;
+    if (identity->proven && is_known(users, call, identity, &outcome)) {
+        return outcome;
     }
     start = us_clock_now();
-    deadline = start + limit_time(users, call);
-    if (call->has_seat) {
-        return look_after(users, call, identity, start, deadline);
-    }
-    if (atomic_fetch_add(&users->waiting, 1) >= users->crowd
-        && start + CROWD_TIME < deadline) {
-        deadline = start + CROWD_TIME;
-    }
-    outcome = look_after(users, call, identity, start, deadline);
-    atomic_fetch_sub(&users->waiting, 1);
+    outcome
+        = look_after(users, call, identity, start, enter(users, call, start));
+    leave(users, call);
     return outcome;
 }
 
+/* --- events --- */
+
+/* Remembers who is banned or deleted, and forgets what was known of others. */
+static void remember_event(const us_users *users, us_call *call,
+                           const us_identity *identity,
+                           const us_store_seen *seen)
+{
+    us_cache_user user = {.id = identity->id,
+                          .history = seen->history,
+                          .sight = seen->sight,
+                          .stands = seen->stands};
+
+    if (seen->stands.kind == US_MAY_ENTER) {
+        us_cache_drop(users->cache, call->pool, &user);
+    }
+    else {
+        us_cache_add(users->cache, call->pool, &call->log, &user);
+    }
+}
+
+/* The deny entry spares the table those who come although they are banned;
+ * that no earlier sight holds is what keeps them out. */
 us_outcome us_users_apply(us_users *users, us_call *call,
                           const us_identity *identity)
 {
-    return us_users_ensure(users, call, identity);
+    apr_time_t start = us_clock_now();
+    apr_time_t deadline = enter(users, call, start);
+    us_store_seen seen;
+    apr_int64_t ticket;
+    us_outcome outcome;
+
+    if (us_fence_enter(users->fence, &ticket) == US_FENCE_CLOSED) {
+        outcome = hung(call);
+    }
+    else {
+        outcome
+            = us_store_apply(users->store, call, identity, deadline, &seen);
+        report(users, call, outcome, identity->id, start, ticket);
+        if (outcome == US_OK) {
+            remember_event(users, call, identity, &seen);
+        }
+    }
+    leave(users, call);
+    return outcome;
 }

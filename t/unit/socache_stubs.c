@@ -118,12 +118,29 @@ static apr_status_t retrieve(ap_socache_instance_t *instance, server_rec *s,
     return entry->expiry <= apr_time_now() ? APR_NOTFOUND : stub_socache_rv;
 }
 
+static apr_status_t forget(ap_socache_instance_t *instance, server_rec *s,
+                           const unsigned char *id, unsigned int idlen,
+                           apr_pool_t *pool)
+{
+    stub_socache_entry *entry = find(id, idlen);
+
+    (void)instance;
+    (void)s;
+    (void)pool;
+    if (entry == NULL || stub_socache_rv != APR_SUCCESS) {
+        return entry == NULL ? APR_NOTFOUND : stub_socache_rv;
+    }
+    *entry = stub_socache[--stub_socache_count];
+    return APR_SUCCESS;
+}
+
 static ap_socache_provider_t list = {.name = "list",
                                      .create = create,
                                      .init = init,
                                      .destroy = destroy,
                                      .store = store,
-                                     .retrieve = retrieve};
+                                     .retrieve = retrieve,
+                                     .remove = forget};
 
 void stub_socache_flags(unsigned flags)
 {

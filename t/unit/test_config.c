@@ -407,7 +407,9 @@ static void write_lines(stub_server *server, const char *lines)
 static const char *columns_text(const us_server_conf *conf)
 {
     static const char *const names[]
-        = {"id", "email", "phone", "user_metadata.", "app_metadata."};
+        = {"id",           "email",          "phone",
+           "is_anonymous", "banned_until",   "deleted_at",
+           "updated_at",   "user_metadata.", "app_metadata."};
     apr_array_header_t *columns = us_config_columns(pool, conf);
     const char *text = "";
     int i;

@@ -26,6 +26,7 @@
 
 static const char *const users[USERS] = {"ada", "bob", "cy"};
 static const char table[2];
+static const us_sight nothing;
 
 /* --- alone --- */
 
@@ -33,7 +34,8 @@ static int leads(us_flight *flight, const char *of, const char *id)
 {
     us_outcome outcome = US_OUTCOME_COUNT;
 
-    return us_flight_begin(flight, of, id, us_clock_now(), 0, &outcome);
+    return us_flight_begin(flight, of, id, nothing, us_clock_now(), 0,
+                           &outcome);
 }
 
 static void nothing_is_left(const char *name)
@@ -78,7 +80,8 @@ static void check_late(apr_time_t wait, const char *name)
     char id[] = "ada"; /* compared as text */
     us_flight flight;
 
-    ok(!us_flight_begin(&flight, &table[0], id, start + wait, 0, &outcome)
+    ok(!us_flight_begin(&flight, &table[0], id, nothing, start + wait, 0,
+                        &outcome)
            && us_clock_now() - start >= wait,
        "%s: does not look, and has waited", name);
     is_int(outcome, US_STORE_UNAVAILABLE, "%s: for nothing", name);
@@ -151,8 +154,8 @@ static void ask(int child, int thread)
         us_outcome outcome = US_OUTCOME_COUNT;
 
         pthread_barrier_wait(&shared.barrier);
-        if (us_flight_begin(&flight, &table[0], "ada", us_clock_now() + LONG,
-                            0, &outcome)) {
+        if (us_flight_begin(&flight, &table[0], "ada", nothing,
+                            us_clock_now() + LONG, 0, &outcome)) {
             shared.leaders++;
             wait_for_followers(&flight, THREADS - 1);
             us_flight_end(&flight, outcome_of(i));
@@ -194,7 +197,7 @@ static void ask_with_patience(int child, int thread)
         us_flight_end(&held, US_ROW_REFUSED);
         return;
     }
-    shared.wrong += us_flight_begin(&flight, &table[0], "ada",
+    shared.wrong += us_flight_begin(&flight, &table[0], "ada", nothing,
                                     us_clock_now() + wait, 0, &outcome);
     if (wait == LONG) {
         shared.right += outcome == US_ROW_REFUSED;
@@ -249,8 +252,8 @@ static void end_or_give_up(int child, int thread)
             }
             us_flight_end(&held, US_ROW_REFUSED);
         }
-        else if (us_flight_begin(&flight, &table[0], "ada", meeting, 0,
-                                 &outcome)) {
+        else if (us_flight_begin(&flight, &table[0], "ada", nothing, meeting,
+                                 0, &outcome)) {
             us_flight_end(&flight, US_ROW_REFUSED); /* it came first */
         }
         else {
@@ -283,7 +286,7 @@ static void rush(int child, int thread)
         us_outcome outcome = US_OUTCOME_COUNT;
         us_flight flight;
 
-        if (us_flight_begin(&flight, &table[0], users[user],
+        if (us_flight_begin(&flight, &table[0], users[user], nothing,
                             us_clock_now() + LONG, 0, &outcome)) {
             shared.crowded += shared.inside[user]++ != 0;
             if (i % 3 == 0) {

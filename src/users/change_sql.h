@@ -1,0 +1,49 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * users/change_sql.h: the statements that apply what Supabase tells of a user.
+ * The rules of users/store_sql.h hold.
+ *
+ * Each statement changes only what yields to the state of this time: a later
+ * state never yields to an earlier one, and being deleted wins a draw.
+ */
+#ifndef US_CHANGE_SQL_H
+#define US_CHANGE_SQL_H
+
+#include "store_sql.h"
+
+/* A statement with its parameters. */
+typedef struct us_change_sql {
+    us_pg_statement statement; /* not prepared: events are few */
+    const char *params[US_MAX_COLUMNS + 2];
+} us_change_sql;
+
+/* What is to be applied. */
+typedef struct us_change {
+    const us_store_table *table;
+    unsigned shape;
+    const char *values[US_MAX_COLUMNS]; /* in the order of the columns; the
+                                         * id is never NULL */
+    const char *as_of;                  /* a time stamp; not NULL */
+    const char *deleted_at;             /* a time stamp, or NULL: as_of */
+} us_change;
+
+/* Sets all columns of the row.  One without a value gets its default, or NULL
+ * for the end of a ban and a deletion.  with_email: also the e-mail. */
+us_change_sql us_change_sql_update(apr_pool_t *pool, const us_change *change,
+                                   int with_email);
+
+/* Marks the row as deleted; the table has a column for that. */
+us_change_sql us_change_sql_mark(apr_pool_t *pool, const us_change *change);
+
+/* Takes the e-mail from other rows that have it and yield. */
+us_change_sql us_change_sql_vacate(apr_pool_t *pool, const us_change *change);
+
+/* Makes a grave and deletes the row, in one statement: nobody sees one without
+ * the other. */
+us_change_sql us_change_sql_bury(apr_pool_t *pool, const us_change *change);
+
+/* Makes a grave beside a row that cannot be deleted. */
+us_change_sql us_change_sql_grave(apr_pool_t *pool, const us_change *change);
+
+#endif /* US_CHANGE_SQL_H */
