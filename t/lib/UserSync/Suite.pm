@@ -15,7 +15,7 @@ use UserSync::Util qw(append_json patience run_command slurp);
 
 # The tests that need the servers: all below t/ except these directories. Those
 # in long/ need them, too, but only run if they are named.
-my $NOT_SERVED = qr{^t/(?:unit|double|guards|fuzz|bench|lib|demo|long)/};
+my $NOT_SERVED = qr{^t/(?:unit|double|guards|model|fuzz|bench|lib|demo|long)/};
 
 # The time limit for a test that has none of its own.
 sub limit { return ($ENV{USERSYNC_LIMIT} || 300) * patience() }
