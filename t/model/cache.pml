@@ -2,9 +2,15 @@
 
 /*
  * The protocol between a user's row, their slot and their entry in the cache,
- * as docs/internals.md "Cache, row and event" tells it: one user, one host,
- * two children, two events, and everything in every order.  t/model/spin.t
- * runs it, and what it is without one of its safeguards:
+ * as docs/internals.md "Cache, row and event" tells it: one user, one host, two
+ * children, and everything in every order.  An event that dies on its way is in
+ * it, as one that is never done.
+ *
+ * CREW    1: two requests of one child; 2: of two children; 3: two of one child
+ *         and one of another
+ * EVENTS  how many: 1 or 2
+ *
+ * t/model/spin.t runs it, and what it is without one of its safeguards:
  *
  * NO_STAMP        entries count whatever the slot says
  * LATE_STAMP      the slot is read after the row

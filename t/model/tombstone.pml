@@ -6,12 +6,12 @@
  * do not see each other, two requests and two events.  t/model/spin.t runs
  * it, and what it is without one of its safeguards:
  *
- * NO_TOMBSTONE  a look does not read the tombstone
+ * NO_TOMBSTONE   a look does not read the tombstone
  * ANY_TOMBSTONE  a look takes every tombstone for newer than the row
- * TRUST_INSERT  a request does not look again after its INSERT
- * LEAVE_OWN     nor does it remove the row that it should not have made
- * LEAVE_ROW     a deletion does not look again for a row
- * LEAVE_LATE    nor does another event
+ * TRUST_INSERT   a request does not look again after its INSERT
+ * LEAVE_OWN      it does not remove the row that it should not have made
+ * LEAVE_ROW      a deletion does not look again for a row
+ * LEAVE_LATE     another event does not
  *
  * READ COMMITTED: a statement sees what was committed when it began.  A row
  * that it has seen, it locks, and then judges its newest version; a row that it
