@@ -19,14 +19,14 @@
  * BUMP_FIRST      an event bumps before its commit, and not after it
  * ANSWER_FIRST    an event answers before it bumps
  * SILENT_REFUSAL  an event that is older than the row does not bump
- * BLIND_DENIAL    an event's denial is stamped although another bumped, too
+ * BLIND_DENIAL    an event stores its denial with the new slot, without a look
  * NO_ORDER        an older event changes the row
  * OWN_SLOTS       each child, or generation, has slots of its own
  *
  * These are as right as the protocol: GENERATIONS, where each child has a cache
  * of its own, as before and after a graceful restart; JUST_REMOVE, where no
- * event stores a denial; LOOK_AGAIN, where an event looks as a request does
- * after it has bumped.
+ * event stores a denial; STAMPED_DENIAL, where an event stores it without a
+ * look, but only if nobody else has bumped since it read the slot.
  */
 
 #include "claim.pml"
@@ -189,10 +189,10 @@ inline bump()
     d_step { at_bump = SLOT; SLOT++ }
 }
 
-#ifdef BLIND_DENIAL
-#define IS_ALONE true
-#else
+#if defined(STAMPED_DENIAL)
 #define IS_ALONE (at_bump == before)
+#elif defined(BLIND_DENIAL)
+#define IS_ALONE true
 #endif
 
 /* It tells of state told. */
@@ -201,11 +201,11 @@ proctype event(byte child; byte told)
     byte before; /* the slot before the commit */
     byte at_bump;
     byte found; /* the state that it leaves */
-#ifdef LOOK_AGAIN
+#if !defined(IS_ALONE) && !defined(JUST_REMOVE)
     bool is_in;
 #endif
 
-#ifndef LOOK_AGAIN
+#ifdef IS_ALONE
     before = SLOT;
 #endif
 #ifdef BUMP_FIRST
@@ -240,9 +240,7 @@ proctype event(byte child; byte told)
 #if !defined(BUMP_FIRST) && !defined(NO_BUMP)
     bump();
 #endif
-#if defined(LOOK_AGAIN)
-    look();
-#elif !defined(JUST_REMOVE)
+#if defined(IS_ALONE)
     atomic {
         if
         :: out[found] && IS_ALONE ->
@@ -251,8 +249,10 @@ proctype event(byte child; byte told)
             store(nothing, 0)
         fi
     };
-#else
+#elif defined(JUST_REMOVE)
     store(nothing, 0);
+#else
+    look();
 #endif
 #ifdef SILENT_REFUSAL
 end:
