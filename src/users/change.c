@@ -142,20 +142,20 @@ static us_outcome create(us_visit *v, int *inserted)
     return outcome;
 }
 
-/* *alive is set to 0 if a grave says that the user was deleted later. */
+/* *alive is set to 0 if a tombstone says that the user was deleted later. */
 static us_outcome set_state(us_visit *v, int *alive)
 {
     us_row row;
     int done = 0;
-    int has_grave = 0;
+    int has_tombstone = 0;
     int round;
-    us_outcome outcome = us_visit_unbury(v, "0", &done);
+    us_outcome outcome = us_visit_drop_tombstone(v, "0", &done);
 
     if (outcome == US_OK) {
-        outcome = us_visit_look_for_grave(v, &has_grave);
+        outcome = us_visit_look_for_tombstone(v, &has_tombstone);
     }
-    *alive = !has_grave;
-    done = has_grave;
+    *alive = !has_tombstone;
+    done = has_tombstone;
     for (round = 0; round < ROUNDS && !done && outcome == US_OK; round++) {
         outcome = update(v, &done);
         if (outcome == US_OK && !done) {
@@ -217,11 +217,11 @@ static int is_foreign_key(const us_pg_result *error)
                || us_pg_is_class(error, "23001"));
 }
 
-/* Makes a grave and deletes the row, or marks it if other rows refer to it. */
-static us_outcome bury(us_visit *v)
+/* Makes a tombstone and deletes the row, or marks it if other rows refer to it. */
+static us_outcome delete_row(us_visit *v)
 {
     us_change change = change_of(v);
-    us_change_sql sql = us_change_sql_bury(v->call->pool, &change);
+    us_change_sql sql = us_change_sql_delete(v->call->pool, &change);
     us_pg_result result = {0};
     int done;
     us_outcome outcome = run(v, &sql, &done, &result);
@@ -237,7 +237,7 @@ static us_outcome bury(us_visit *v)
         "DELETE CASCADE",
         result.constraint != NULL ? result.constraint : "unknown");
     v->call->has_warning = 1;
-    sql = us_change_sql_grave(v->call->pool, &change);
+    sql = us_change_sql_tombstone(v->call->pool, &change);
     outcome = run(v, &sql, &done, &result);
     if (outcome == US_OK && change.table->deleted >= 0) {
         sql = us_change_sql_mark(v->call->pool, &change);
@@ -258,7 +258,7 @@ static us_outcome write_state(us_visit *v, int *alive)
     case US_ON_DELETE_MARK:
         return mark(v);
     case US_ON_DELETE_DELETE:
-        return bury(v);
+        return delete_row(v);
     case US_ON_DELETE_KEEP:
         break;
     }
@@ -269,14 +269,14 @@ static us_outcome write_state(us_visit *v, int *alive)
 static us_outcome look_again(us_visit *v, int alive, us_store_seen *seen)
 {
     us_row row;
-    int has_grave = 0;
+    int has_tombstone = 0;
     us_outcome outcome = us_visit_look(v, &row);
 
     if (outcome == US_OK && !row.exists) {
-        outcome = us_visit_look_for_grave(v, &has_grave);
-        row.stands.kind = has_grave ? US_IS_DELETED : US_MAY_ENTER;
+        outcome = us_visit_look_for_tombstone(v, &has_tombstone);
+        row.stands.kind = has_tombstone ? US_IS_DELETED : US_MAY_ENTER;
     }
-    if (outcome == US_OK && alive && !row.exists && !has_grave) {
+    if (outcome == US_OK && alive && !row.exists && !has_tombstone) {
         outcome = us_fail(v->call, US_ROW_REFUSED,
                           "the row of this event was written and is not "
                           "there: a trigger or a policy of the table "

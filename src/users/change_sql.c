@@ -121,9 +121,9 @@ us_change_sql us_change_sql_vacate(apr_pool_t *pool, const us_change *change)
     return sql;
 }
 
-/* The insert of a grave, unless the row is later. */
-static const char *dig(apr_pool_t *pool, us_change_sql *sql,
-                       const us_change *change, const char **time)
+/* The insert of a tombstone, unless the row is later. */
+static const char *insert_tombstone(apr_pool_t *pool, us_change_sql *sql,
+                                    const us_change *change, const char **time)
 {
     const us_store_table *table = change->table;
     const char *when;
@@ -133,7 +133,7 @@ static const char *dig(apr_pool_t *pool, us_change_sql *sql,
                ? *time
                : add_time(pool, sql, change->deleted_at);
     return apr_pstrcat(
-        pool, "INSERT INTO ", table->graves,
+        pool, "INSERT INTO ", table->tombstones,
         " AS g (id, deleted_at, updated_at) SELECT $1, ", when, ", ", *time,
         " WHERE NOT EXISTS (SELECT 1 FROM ",
         us_store_sql_from(pool, table, change->shape),
@@ -145,26 +145,27 @@ static const char *dig(apr_pool_t *pool, us_change_sql *sql,
         NULL);
 }
 
-us_change_sql us_change_sql_bury(apr_pool_t *pool, const us_change *change)
+us_change_sql us_change_sql_delete(apr_pool_t *pool, const us_change *change)
 {
     const us_store_table *table = change->table;
     us_change_sql sql = begin(change);
     const char *time;
-    const char *grave = dig(pool, &sql, change, &time);
+    const char *tombstone = insert_tombstone(pool, &sql, change, &time);
 
     sql.statement.sql = apr_pstrcat(
-        pool, "WITH grave AS (", grave, ") DELETE FROM ",
+        pool, "WITH tombstone AS (", tombstone, ") DELETE FROM ",
         us_store_sql_from(pool, table, change->shape),
         us_store_sql_where_id(pool, table, change->shape), " AND ",
         us_store_sql_yields(pool, table, time, 1), " RETURNING true", NULL);
     return sql;
 }
 
-us_change_sql us_change_sql_grave(apr_pool_t *pool, const us_change *change)
+us_change_sql us_change_sql_tombstone(apr_pool_t *pool,
+                                      const us_change *change)
 {
     us_change_sql sql = begin(change);
     const char *time;
 
-    sql.statement.sql = dig(pool, &sql, change, &time);
+    sql.statement.sql = insert_tombstone(pool, &sql, change, &time);
     return sql;
 }

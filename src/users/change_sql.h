@@ -39,11 +39,12 @@ us_change_sql us_change_sql_mark(apr_pool_t *pool, const us_change *change);
 /* Takes the e-mail from other rows that have it and yield. */
 us_change_sql us_change_sql_vacate(apr_pool_t *pool, const us_change *change);
 
-/* Makes a grave and deletes the row, in one statement: nobody sees one without
+/* Makes a tombstone and deletes the row, in one statement: nobody sees one without
  * the other. */
-us_change_sql us_change_sql_bury(apr_pool_t *pool, const us_change *change);
+us_change_sql us_change_sql_delete(apr_pool_t *pool, const us_change *change);
 
-/* Makes a grave beside a row that cannot be deleted. */
-us_change_sql us_change_sql_grave(apr_pool_t *pool, const us_change *change);
+/* Makes a tombstone beside a row that cannot be deleted. */
+us_change_sql us_change_sql_tombstone(apr_pool_t *pool,
+                                      const us_change *change);
 
 #endif /* US_CHANGE_SQL_H */

@@ -43,7 +43,7 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
 
 /* --- create --- */
 
-/* Does the row, or a grave, contradict Supabase's later word?  A sign-up
+/* Does the row, or a tombstone, contradict Supabase's later word?  A sign-up
  * without a session proves the e-mail only. */
 static int must_follow(const us_visit *v, const us_row *row)
 {
@@ -110,7 +110,7 @@ static int follow(us_visit *v, const us_row *row, us_store_seen *seen)
     int removed = 0;
 
     if (row->stands.kind == US_IS_DELETED
-        && us_visit_unbury(v, US_SIGN_IN_TIME, &removed) != US_OK) {
+        && us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed) != US_OK) {
         return 0;
     }
     if (!update(v, row) && !removed) {
@@ -169,16 +169,17 @@ static us_outcome insert(us_visit *v, int *inserted)
 
 /* No row is made for a user whose row was deleted, unless Supabase knew them
  * afterwards. */
-static us_outcome check_grave(us_visit *v, us_row *row, us_store_seen *seen)
+static us_outcome check_tombstone(us_visit *v, us_row *row,
+                                  us_store_seen *seen)
 {
     us_outcome outcome;
     int removed;
     int has = 0;
 
-    outcome = us_visit_unbury(v, US_SIGN_IN_TIME, &removed);
+    outcome = us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed);
     if (outcome == US_OK) {
         seen->revived |= removed;
-        outcome = us_visit_look_for_grave(v, &has);
+        outcome = us_visit_look_for_tombstone(v, &has);
     }
     if (outcome == US_OK && has) {
         row->stands.kind = US_IS_DELETED;
@@ -247,7 +248,7 @@ static us_outcome check_and_create(us_visit *v, us_row *row,
             || round == ROUNDS - 1) {
             break; /* never write without looking afterwards */
         }
-        outcome = check_grave(v, row, seen);
+        outcome = check_tombstone(v, row, seen);
         if (outcome == US_OK) {
             outcome = insert(v, &inserted);
         }

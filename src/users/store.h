@@ -79,7 +79,7 @@ us_outcome us_store_ensure(us_store *store, us_call *call,
  *
  * deadline  as above
  * seen      filled in on US_OK: what the last look saw.  A user without a row
- *           may enter, unless they have a grave
+ *           may enter, unless they have a tombstone
  *
  * Returns US_OK, US_STORE_UNAVAILABLE, US_TABLE_MISFIT, US_ROW_REFUSED or
  * US_ROW_CONFLICT; call->cause, call->email_stale, call->has_warning and

@@ -92,9 +92,9 @@ static const char columns_sql[] =
     " AND a.attnum OPERATOR(pg_catalog.>) CAST(0 AS pg_catalog.int2)"
     " AND NOT a.attisdropped";
 
-/* Whether the table of graves is there and may be used as we do; no row means
+/* Whether the table of tombstones is there and may be used as we do; no row means
  * that it is not there. */
-static const char graves_sql[] =
+static const char tombstones_sql[] =
     "SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT')"
     "   AND pg_catalog.has_table_privilege(c.oid, 'INSERT')"
     "   AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
@@ -444,14 +444,14 @@ static void note_type(us_store_verdict *verdict, us_field_kind field, int i,
     }
 }
 
-/* Checks the table of graves, without which nobody knows who was deleted. */
-static us_pg_status check_graves(us_pg_conn *conn, apr_pool_t *pool,
-                                 apr_time_t deadline,
-                                 const us_store_table *table,
-                                 us_store_verdict *verdict)
+/* Checks the table of tombstones, without which nobody knows who was deleted. */
+static us_pg_status check_tombstones(us_pg_conn *conn, apr_pool_t *pool,
+                                     apr_time_t deadline,
+                                     const us_store_table *table,
+                                     us_store_verdict *verdict)
 {
-    static const us_pg_statement query = {graves_sql, 3, 0};
-    const char *params[] = {table->graves, table->name,
+    static const us_pg_statement query = {tombstones_sql, 3, 0};
+    const char *params[] = {table->tombstones, table->name,
                             APR_ARRAY_IDX(table->columns, 0, us_column).plain};
     us_pg_result found;
     us_pg_status status
@@ -484,7 +484,7 @@ static us_pg_status check_graves(us_pg_conn *conn, apr_pool_t *pool,
         read_problem(verdict,
                      apr_psprintf(pool,
                                   "UserSyncOnDelete Delete: the table %s %s",
-                                  table->graves, wrong));
+                                  table->tombstones, wrong));
     }
     return US_PG_OK;
 }
@@ -537,7 +537,7 @@ us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
     }
     check_unfilled(pool, table, columns, &rows, verdict);
     check_sequences(pool, table, columns, &rows, verdict);
-    return users->graves == NULL
+    return users->tombstones == NULL
                ? US_PG_OK
-               : check_graves(conn, pool, deadline, users, verdict);
+               : check_tombstones(conn, pool, deadline, users, verdict);
 }

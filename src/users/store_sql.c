@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* The end of the name of the table of graves. */
-#define GRAVES "_deleted"
+/* The end of the name of the table of tombstones. */
+#define TOMBSTONES "_deleted"
 
 us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
                                    const apr_array_header_t *columns,
@@ -16,9 +16,9 @@ us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
     us_store_table table = {.name = name, .columns = columns};
 
     if (deletes) { /* the name ends with a quote */
-        table.graves
+        table.tombstones
             = apr_pstrcat(pool, apr_pstrmemdup(pool, name, strlen(name) - 1),
-                          GRAVES "\"", NULL);
+                          TOMBSTONES "\"", NULL);
     }
     table.has_email = us_columns_have_email(columns);
     table.anonymous = us_columns_find(columns, US_FIELD_IS_ANONYMOUS);
@@ -118,10 +118,10 @@ const char *us_store_sql_yields(apr_pool_t *pool, const us_store_table *table,
 }
 
 /*
- * Is there a grave for the id $1, as late as the row?  A later row is that of
+ * Is there a tombstone for the id $1, as late as the row?  A later row is that of
  * a user whom Supabase has restored since.  The look-ups call the row "u".
  */
-static const char *has_grave(apr_pool_t *pool, const us_store_table *table)
+static const char *has_tombstone(apr_pool_t *pool, const us_store_table *table)
 {
     const char *later
         = table->updated < 0
@@ -130,9 +130,9 @@ static const char *has_grave(apr_pool_t *pool, const us_store_table *table)
                   pool, " AND COALESCE(NOT g.updated_at" US_LESS "u.",
                   us_store_sql_column(table, table->updated), ", true)", NULL);
 
-    return table->graves == NULL
+    return table->tombstones == NULL
                ? "false"
-               : apr_pstrcat(pool, "EXISTS (SELECT 1 FROM ", table->graves,
+               : apr_pstrcat(pool, "EXISTS (SELECT 1 FROM ", table->tombstones,
                              " AS g WHERE g.id" US_EQUALS "$1", later, ")",
                              NULL);
 }
@@ -149,11 +149,11 @@ static const char *life(apr_pool_t *pool, const us_store_table *table)
     const char *until
         = table->banned < 0 ? NULL : us_store_sql_column(table, table->banned);
 
-    if (until == NULL && table->deleted < 0 && table->graves == NULL) {
+    if (until == NULL && table->deleted < 0 && table->tombstones == NULL) {
         return "NULL";
     }
     return apr_pstrcat(
-        pool, "CASE WHEN ", deleted, " OR ", has_grave(pool, table),
+        pool, "CASE WHEN ", deleted, " OR ", has_tombstone(pool, table),
         " THEN 'deleted'", until == NULL ? " END" : " WHEN ", until,
         " OPERATOR(pg_catalog.>) pg_catalog.now() OPERATOR(pg_catalog.+)"
         " CAST('" APR_STRINGIFY(US_BAN_MAX) "s' AS pg_catalog.interval)"
@@ -209,17 +209,17 @@ static const char *insert_text(apr_pool_t *pool, const us_store_table *table,
     " OPERATOR(pg_catalog.-) CAST('" US_SIGN_IN_TIME \
     "' AS pg_catalog.interval)"
 
-/* Is the row's state, or that of a grave, later than this? */
+/* Is the row's state, or that of a tombstone, later than this? */
 static const char *is_later(apr_pool_t *pool, const us_store_table *table,
                             const char *as_of)
 {
     const char *row = apr_pstrcat(
         pool, "NOT ", us_store_sql_yields(pool, table, as_of, 0), NULL);
 
-    return table->graves == NULL
+    return table->tombstones == NULL
                ? row
                : apr_pstrcat(pool, row, " OR EXISTS (SELECT 1 FROM ",
-                             table->graves,
+                             table->tombstones,
                              " AS g WHERE g.id" US_EQUALS
                              "$1 AND NOT g.updated_at" US_LESS,
                              as_of, ")", NULL);
@@ -236,7 +236,7 @@ static us_pg_statement look_up(apr_pool_t *pool, const us_store_table *table,
         same = us_store_sql_same_email(pool, table, "$2", shape);
         number++;
     }
-    if (table->updated >= 0 || table->graves != NULL) {
+    if (table->updated >= 0 || table->tombstones != NULL) {
         later = is_later(pool, table, apr_psprintf(pool, AS_OF, ++number));
     }
     return us_pg_prepared(
@@ -300,16 +300,16 @@ static us_pg_statement update(apr_pool_t *pool, const us_store_table *table,
         number);
 }
 
-/* What a table of graves needs. */
-static void add_graves(apr_pool_t *pool, const us_store_table *table,
-                       unsigned shape, us_store_sql *sql)
+/* What a table of tombstones needs. */
+static void add_tombstones(apr_pool_t *pool, const us_store_table *table,
+                           unsigned shape, us_store_sql *sql)
 {
-    const char *from = apr_pstrcat(pool, " FROM ", table->graves,
+    const char *from = apr_pstrcat(pool, " FROM ", table->tombstones,
                                    " WHERE id" US_EQUALS "$1", NULL);
 
-    sql->grave
+    sql->tombstone
         = us_pg_prepared(apr_pstrcat(pool, "SELECT true", from, NULL), 1);
-    sql->unbury = us_pg_prepared(
+    sql->drop_tombstone = us_pg_prepared(
         apr_pstrcat(
             pool, "DELETE", from,
             " AND updated_at" US_LESS US_TIME(
@@ -321,7 +321,7 @@ static void add_graves(apr_pool_t *pool, const us_store_table *table,
         apr_pstrcat(pool, "DELETE FROM ",
                     us_store_sql_from(pool, table, shape), " AS u",
                     us_store_sql_where_id(pool, table, shape), " AND ",
-                    has_grave(pool, table), " RETURNING true", NULL),
+                    has_tombstone(pool, table), " RETURNING true", NULL),
         1);
 }
 
@@ -344,8 +344,8 @@ us_store_sql us_store_sql_create(apr_pool_t *pool, const us_store_table *table,
     sql.pretend
         = us_pg_prepared(insert_text(pool, table, table->columns->nelts, NULL),
                          table->columns->nelts);
-    if (table->graves != NULL) {
-        add_graves(pool, table, shape, &sql);
+    if (table->tombstones != NULL) {
+        add_tombstones(pool, table, shape, &sql);
     }
     return sql;
 }

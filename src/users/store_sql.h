@@ -22,8 +22,9 @@
 
 /* A users table. */
 typedef struct us_store_table {
-    const char *name;   /* quoted */
-    const char *graves; /* quoted: the table of those whose row was deleted;
+    const char *name; /* quoted */
+    const char
+        *tombstones; /* quoted: the table of those whose row was deleted;
                          * NULL: none */
     const apr_array_header_t *columns; /* complete, see us_columns.h */
     int has_email;                     /* if so, it is the second column */
@@ -38,7 +39,7 @@ typedef struct us_store_table {
  * Describes a table.
  *
  * name     quoted
- * deletes  it has a table of graves: its name with "_deleted" after it
+ * deletes  it has a table of tombstones: its name with "_deleted" after it
  * columns  must outlive the result
  */
 us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
@@ -60,15 +61,16 @@ us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
 
 /* A statement without an sql: there is nothing that it could do. */
 typedef struct us_store_sql {
-    us_pg_statement look_up; /* $1 id, e-mail, as_of */
-    us_pg_statement find;    /* $1 id */
-    us_pg_statement update;  /* $1 id, e-mail, as_of, is_anonymous: what
+    us_pg_statement look_up;   /* $1 id, e-mail, as_of */
+    us_pg_statement find;      /* $1 id */
+    us_pg_statement update;    /* $1 id, e-mail, as_of, is_anonymous: what
                               * follows a sign-in; skips a locked row */
-    us_pg_statement pretend; /* fails like the insert, but inserts nothing */
-    us_pg_statement grave;   /* $1 id: a row if there is a grave */
-    us_pg_statement unbury; /* $1 id, $2 as_of, $3 an interval: removes a grave
+    us_pg_statement pretend;   /* fails like the insert, but inserts nothing */
+    us_pg_statement tombstone; /* $1 id: a row if there is a tombstone */
+    us_pg_statement
+        drop_tombstone; /* $1 id, $2 as_of, $3 an interval: removes a tombstone
                               * that is older by that */
-    us_pg_statement sweep;  /* $1 id: deletes a row that has a grave */
+    us_pg_statement sweep; /* $1 id: deletes a row that has a tombstone */
 } us_store_sql;
 
 /* child_init: composes the statements for a table of this shape.  Parameters

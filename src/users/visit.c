@@ -266,17 +266,18 @@ us_outcome us_visit_look(us_visit *v, us_row *row)
     return US_OK;
 }
 
-us_outcome us_visit_look_for_grave(us_visit *v, int *has)
+us_outcome us_visit_look_for_tombstone(us_visit *v, int *has)
 {
     us_pg_result result;
     us_pg_status status;
 
     *has = 0;
-    if (v->store->table.graves == NULL) {
+    if (v->store->table.tombstones == NULL) {
         return US_OK;
     }
-    status = us_pg_exec(v->conn, v->call->pool, v->deadline,
-                        &us_visit_sql(v)->grave, &v->identity->id, &result);
+    status
+        = us_pg_exec(v->conn, v->call->pool, v->deadline,
+                     &us_visit_sql(v)->tombstone, &v->identity->id, &result);
     if (status != US_PG_OK) {
         return us_visit_failed(v, status, &result, 0);
     }
@@ -284,18 +285,18 @@ us_outcome us_visit_look_for_grave(us_visit *v, int *has)
     return US_OK;
 }
 
-us_outcome us_visit_unbury(us_visit *v, const char *by, int *removed)
+us_outcome us_visit_drop_tombstone(us_visit *v, const char *by, int *removed)
 {
     const char *params[] = {v->identity->id, v->identity->as_of, by};
     us_pg_result result;
     us_pg_status status;
 
     *removed = 0;
-    if (v->store->table.graves == NULL || v->identity->as_of == NULL) {
+    if (v->store->table.tombstones == NULL || v->identity->as_of == NULL) {
         return US_OK;
     }
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
-                        &us_visit_sql(v)->unbury, params, &result);
+                        &us_visit_sql(v)->drop_tombstone, params, &result);
     if (status != US_PG_OK) {
         return us_visit_failed(v, status, &result, 1);
     }
@@ -309,7 +310,7 @@ us_outcome us_visit_sweep(us_visit *v, int *removed)
     us_pg_status status;
 
     *removed = 0;
-    if (v->store->table.graves == NULL) {
+    if (v->store->table.tombstones == NULL) {
         return US_OK;
     }
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,

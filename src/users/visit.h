@@ -92,17 +92,17 @@ us_outcome us_visit_failed(us_visit *v, us_pg_status status,
 /* Looks the identity's row up. */
 us_outcome us_visit_look(us_visit *v, us_row *row);
 
-/* Has this user a grave?  Sets *has. */
-us_outcome us_visit_look_for_grave(us_visit *v, int *has);
+/* Has this user a tombstone?  Sets *has. */
+us_outcome us_visit_look_for_tombstone(us_visit *v, int *has);
 
 /*
- * Removes a grave that is older than the identity's state.
+ * Removes a tombstone that is older than the identity's state.
  *
  * by  how much older, as PostgreSQL reads an interval
  */
-us_outcome us_visit_unbury(us_visit *v, const char *by, int *removed);
+us_outcome us_visit_drop_tombstone(us_visit *v, const char *by, int *removed);
 
-/* Deletes a row whose user has a grave: it was inserted while the grave was
+/* Deletes a row whose user has a tombstone: it was inserted while the tombstone was
  * made. */
 us_outcome us_visit_sweep(us_visit *v, int *removed);
 
