@@ -234,9 +234,10 @@ build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
   -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 # The fuzzer has to see inside of all that a target calls.
 FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan log shm wipe) \
-  $(addprefix src/config/,cache_choice cafile config directives hook_secret \
-  secret values) $(addprefix src/supabase/,answer answer_code answer_error \
-  answer_text hook_payload user webhook) \
+  $(addprefix src/config/,cache_choice cafile columns config directives \
+  event_header hook_secret secret values) $(addprefix src/supabase/,answer \
+  answer_code answer_error answer_text event_payload hook_payload log_name \
+  timestamp user webhook) \
   $(addprefix src/doors/,headers request))
 
 build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(FUZZED) \

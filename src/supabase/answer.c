@@ -13,8 +13,8 @@ const char *const us_answer_headers[]
     = {"x-sb-error-code", "Retry-After", "Sb-Auth-User-Id", NULL};
 
 /* Where a user is in an answer. */
-static const us_user_place in_session = {"user", "id"};
-static const us_user_place bare = {NULL, "id"};
+static const us_user_place in_session = {.object = "user", .id = "id"};
+static const us_user_place bare = {.id = "id"};
 
 /* --- identity --- */
 

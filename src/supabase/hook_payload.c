@@ -2,9 +2,9 @@
 
 #include "us_hook_payload.h"
 #include "us_json.h"
+#include "log_name.h"
 #include "user.h"
 
-#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -13,9 +13,6 @@
 /* The deepest nesting of a body: deeper than PostgreSQL clients and Go's
  * decoder produce in practice, and a bound for the parser. */
 #define DEPTH 1024
-
-/* The longest name of a hook or a method that is logged. */
-#define NAME_MAX_LEN 64
 
 static us_hook_kind kind_of(const char *name)
 {
@@ -31,24 +28,6 @@ static us_hook_kind kind_of(const char *name)
     return kind;
 }
 
-/* A name for the log; "?" instead of a text that is no name. */
-static const char *name_at(const us_json *doc, const char *const *path)
-{
-    apr_size_t len = 0;
-    const char *name = us_json_string(doc, path, &len);
-    apr_size_t i;
-
-    if (name == NULL || len == 0 || len > NAME_MAX_LEN) {
-        return "?";
-    }
-    for (i = 0; i < len; i++) {
-        if (!apr_isalnum(name[i]) && strchr("-_/.", name[i]) == NULL) {
-            return "?";
-        }
-    }
-    return name;
-}
-
 static us_outcome invalid(us_call *call, const char *wrong)
 {
     return us_fail(call, US_INVALID_REQUEST,
@@ -61,7 +40,7 @@ static us_outcome take_claims(us_call *call, const us_json *doc,
                               const apr_array_header_t *columns,
                               us_hook_payload *payload)
 {
-    static const us_user_place place = {"claims", "sub"};
+    static const us_user_place place = {.object = "claims", .id = "sub"};
     us_identity *identity = &payload->identity;
     const char *user_id;
 
@@ -84,7 +63,7 @@ static us_outcome take_user(us_call *call, const us_json *doc,
                             const apr_array_header_t *columns,
                             us_hook_payload *payload)
 {
-    static const us_user_place place = {"user", "id"};
+    static const us_user_place place = {.object = "user", .id = "id"};
 
     if (!us_user_take(call->pool, doc, &place, columns, &payload->identity)) {
         return invalid(call, "user.id is not a user's id");
@@ -97,8 +76,9 @@ static us_outcome take(us_call *call, const us_json *doc,
                        const apr_array_header_t *columns,
                        us_hook_payload *payload)
 {
-    const char *name = name_at(doc, US_JSON_PATH("metadata", "name"));
-    const char *method = name_at(doc, US_JSON_PATH("authentication_method"));
+    const char *name = us_log_name(doc, US_JSON_PATH("metadata", "name"));
+    const char *method
+        = us_log_name(doc, US_JSON_PATH("authentication_method"));
 
     payload->kind = kind_of(name);
     call->about = apr_pstrcat(call->pool, name,

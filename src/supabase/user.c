@@ -2,6 +2,7 @@
 
 #include "user.h"
 #include "us_values.h"
+#include "timestamp.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -72,20 +73,86 @@ static const char *take_id(apr_pool_t *pool, const us_json *doc,
     return canonical;
 }
 
+/* The name of a column's field where the user is. */
+static const char *name_of(const us_user_place *place, us_field_kind field)
+{
+    static const char *const names[]
+        = {"id",           "email",         "phone",
+           "is_anonymous", "banned_until",  "deleted_at",
+           "updated_at",   "user_metadata", "app_metadata"};
+
+    if (place->is_row && field == US_FIELD_USER_METADATA) {
+        return "raw_user_meta_data";
+    }
+    if (place->is_row && field == US_FIELD_APP_METADATA) {
+        return "raw_app_meta_data";
+    }
+    return names[field];
+}
+
+/* Is text a time stamp, and a time if it must not be infinity? */
+static int is_time(const char *text, int may_be_infinite)
+{
+    apr_time_t time;
+
+    return text != NULL && us_timestamp_read(text, &time)
+           && (may_be_infinite
+               || (time != US_TIMESTAMP_NEVER && time != US_TIMESTAMP_ALWAYS));
+}
+
+/* Removes what PostgreSQL could read in another way than it was meant. */
+static void time_or_null(us_value *value, int may_be_infinite)
+{
+    if (!is_time(value->text, may_be_infinite)) {
+        value->text = NULL;
+        value->json = NULL;
+    }
+}
+
+/* When Supabase knew this of the user; NULL: it does not say. */
+static const char *take_as_of(apr_pool_t *pool, const us_json *doc,
+                              const us_user_place *place)
+{
+    const char *path[PATH_MAX_LEN];
+    const char *text;
+
+    make_path(place, name_of(place, US_FIELD_UPDATED_AT), NULL, path);
+    text = us_json_string(doc, path, NULL);
+    return is_time(text, 0) ? apr_pstrdup(pool, text) : NULL;
+}
+
+/* What some fields must be like, beside being there. */
+static void clean(us_field_kind field, us_value *value)
+{
+    switch (field) {
+    case US_FIELD_EMAIL:
+    case US_FIELD_PHONE:
+        empty_to_null(value);
+        break;
+    case US_FIELD_BANNED_UNTIL:
+    case US_FIELD_DELETED_AT:
+        time_or_null(value, 1);
+        break;
+    case US_FIELD_UPDATED_AT:
+        /* no state would ever be later than infinity */
+        time_or_null(value, 0);
+        break;
+    default:
+        break;
+    }
+}
+
 int us_user_take(apr_pool_t *pool, const us_json *doc,
                  const us_user_place *place, const apr_array_header_t *columns,
                  us_identity *identity)
 {
-    static const char *const names[]
-        = {"id",           "email",       "phone",      "is_anonymous",
-           "banned_until", "deleted_at",  "updated_at", "user_metadata",
-           "app_metadata"};
     int i;
 
     identity->id = take_id(pool, doc, place);
     if (identity->id == NULL) {
         return 0;
     }
+    identity->as_of = take_as_of(pool, doc, place);
     for (i = 0; i < columns->nelts; i++) {
         const us_column *column = &APR_ARRAY_IDX(columns, i, us_column);
         us_value *value = &identity->values[i];
@@ -96,12 +163,9 @@ int us_user_take(apr_pool_t *pool, const us_json *doc,
             value->json = NULL;
             continue;
         }
-        make_path(place, names[column->field], column->key, path);
+        make_path(place, name_of(place, column->field), column->key, path);
         take_value(pool, doc, path, value);
-        if (column->field == US_FIELD_EMAIL
-            || column->field == US_FIELD_PHONE) {
-            empty_to_null(value);
-        }
+        clean(column->field, value);
     }
     return 1;
 }

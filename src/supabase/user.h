@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * supabase/user.h: takes a user from Supabase's JSON: its user object, or the
- * claims of a token.
+ * supabase/user.h: takes a user from Supabase's JSON: its user object, the
+ * claims of a token, or a row of auth.users.
  */
 #ifndef US_USER_H
 #define US_USER_H
@@ -14,11 +14,13 @@
 typedef struct us_user_place {
     const char *object; /* the member; NULL: the document itself */
     const char *id;     /* the name of the id in there */
+    int is_row;         /* of auth.users, whose metadata have other names */
 } us_user_place;
 
 /*
- * Sets the identity's id and values, copied to pool.  A user without an e-mail
- * or phone, for whom Supabase sends "", gets NULL there.
+ * Sets the identity's id, as_of and values, copied to pool.  A user without an
+ * e-mail or phone, for whom Supabase sends "", gets NULL there, and so do
+ * fields for time stamps that hold none.
  *
  * columns  of us_column: the values to take
  *

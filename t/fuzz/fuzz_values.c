@@ -255,7 +255,7 @@ static int run_directive(apr_pool_t *pool, config *to, const char *line)
     if (cmd == NULL || first == NULL) {
         return 0;
     }
-    if (reads_elsewhere(first)
+    if (reads_elsewhere(first) || (second != NULL && reads_elsewhere(second))
         || strcmp(cmd->name, "UserSyncCACertificateFile") == 0) {
         return 1;
     }

@@ -11,14 +11,22 @@
 #include "fuzz.h"
 
 /* The columns that targets ask for; the first one is the id. */
-#define IDENTITY_COLUMNS 6
+#define IDENTITY_COLUMNS 10
 const apr_array_header_t *identity_columns(apr_pool_t *pool);
+
+/* Is this a time stamp of PostgreSQL's or Go's? */
+int identity_is_time(const char *text, int may_be_infinite);
 
 /* Is this a UUID of 36 characters, in lower case? */
 int identity_is_canonical(const char *id);
 
+/* Requires that value is what column i must be of a user.  is_row: the user is
+ * a row of auth.users. */
+void identity_check_value(const strict_node *user, int is_row, int i,
+                          const us_value *value);
+
 /*
- * Requires that id and values are those of the user.
+ * Requires that id, as_of and values are those of the user.
  *
  * user  an object: Supabase's user, or the claims of a token
  * name  of the id in there
