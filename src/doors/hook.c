@@ -7,7 +7,7 @@
 #include "us_limits.h"
 #include "us_reply.h"
 #include "us_webhook.h"
-#include "request.h"
+#include "signed.h"
 #include "unsynced.h"
 
 /* The largest body: metadata and claims that are any larger make tokens that
@@ -15,10 +15,8 @@
 #define MAX_BODY ((apr_size_t)256 * 1024)
 
 /* Supabase holds a transaction open meanwhile, and has five seconds for all
- * its tries: an answer comes within three.  To cancel a statement takes a
- * quarter of a second at most after the time for the table. */
+ * its tries: an answer comes within three. */
 #define ANSWER_TIME apr_time_from_msec(2900)
-#define TABLE_TIME apr_time_from_msec(2500)
 
 struct us_hook {
     us_users *users;
@@ -49,29 +47,17 @@ us_hook *us_hook_create(apr_pool_t *pchild, server_rec *s, us_users *users)
     return hook->webhook != NULL ? hook : NULL;
 }
 
-/* Reads the body of a request that is signed.  The signature is verified
- * before anything of the body is parsed. */
+/* Reads the body of a request that is signed. */
 static us_outcome receive(request_rec *r, us_call *call, const us_hook *hook,
                           us_webhook_headers *headers, us_slice *body)
 {
-    us_outcome outcome = US_UNSIGNED;
+    us_outcome outcome
+        = us_signed_receive(r, call, hook->webhook, MAX_BODY, headers, body);
 
-    headers->id = apr_table_get(r->headers_in, "Webhook-Id");
-    headers->timestamp = apr_table_get(r->headers_in, "Webhook-Timestamp");
-    headers->signature = apr_table_get(r->headers_in, "Webhook-Signature");
-    call->cause = us_webhook_check_headers(r->pool, headers, apr_time_now());
-    if (call->cause == NULL) {
-        outcome = us_request_body(r, call, MAX_BODY, body);
-    }
     if (outcome == US_BODY_TOO_LARGE) {
         us_fail(call, outcome,
                 "the request is larger than 256 KiB: if it is Supabase's, "
                 "this user's metadata is too large for a token");
-    }
-    if (outcome == US_OK) {
-        call->cause = us_webhook_check_body(hook->webhook, headers, body->text,
-                                            body->len);
-        outcome = call->cause == NULL ? US_OK : US_UNSIGNED;
     }
     return outcome;
 }
@@ -140,15 +126,6 @@ static us_outcome forward(request_rec *r, us_call *call, us_hook *hook,
                                 reply);
 }
 
-/* What is left for the table of the time since start; not nothing, which would
- * be no limit. */
-static apr_interval_time_t table_time(apr_time_t start)
-{
-    apr_interval_time_t left = start + TABLE_TIME - us_clock_now();
-
-    return left > 1 ? left : 1;
-}
-
 /*
  * Every call of a hook: verifies the signature, reads the body, ensures the
  * user's row, asks the project's own hook if there is one, and answers.
@@ -163,10 +140,7 @@ int us_hook_answer(request_rec *r, us_call *call, us_hook *hook)
     us_outcome outcome;
     us_outcome answered;
 
-    call->is_hook = 1;
-    if (hook->closes) {
-        r->connection->keepalive = AP_CONN_CLOSE;
-    }
+    us_signed_begin(r, call, hook->closes);
     outcome = receive(r, call, hook, &headers, &body);
     if (outcome == US_OK) {
         outcome = us_hook_payload_read(call, body, hook->columns, &payload);
@@ -174,7 +148,7 @@ int us_hook_answer(request_rec *r, us_call *call, us_hook *hook)
     if (outcome != US_OK) {
         return us_reply_send(r, call, outcome, NULL);
     }
-    call->store_limit = table_time(start);
+    call->store_limit = us_signed_table_time(start);
     outcome = serve(r, call, hook, &payload);
     if (!is_forwarded(hook, &payload, outcome)) {
         return us_reply_hook(r, call, outcome, &payload.identity,

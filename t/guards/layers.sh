@@ -49,6 +49,7 @@ request_users='
     include/us_sign_out.h src/doors/sign_out.c
     include/us_gate.h src/doors/gate.c
     include/us_hook.h src/doors/hook.c
+    src/doors/signed.h src/doors/signed.c
     src/doors/request.h src/doors/request.c
 '
 
