@@ -11,6 +11,7 @@
 #include "us_breaker.h"
 #include "us_cache.h"
 #include "us_config.h"
+#include "us_event.h"
 #include "us_sign_in.h"
 #include "us_sign_out.h"
 #include "us_gate.h"
@@ -39,16 +40,21 @@
 
 /* --- the routes --- */
 
-/* SetHandler name -> what Supabase is asked for, or that it asks us. */
+/* Who comes to a route: a client of this site, for whom Supabase is asked, or
+ * Supabase itself. */
+typedef enum visitor { CLIENT, HOOK, EVENT } visitor;
+
+/* SetHandler name -> who comes, and what Supabase is asked for. */
 static const struct route {
     const char *handler;
-    int is_hook;
-    us_operation operation; /* unless it is a hook */
+    visitor visitor;
+    us_operation operation; /* for a client */
 } routes[] = {
-#define ROUTE(handler, operation) {handler, 0, operation},
+#define ROUTE(handler, operation) {handler, CLIENT, operation},
     US_ROUTES(ROUTE)
 #undef ROUTE
-        {.handler = US_HOOK_HANDLER, .is_hook = 1},
+        {.handler = US_HOOK_HANDLER, .visitor = HOOK},
+    {.handler = US_EVENT_HANDLER, .visitor = EVENT},
 };
 
 #define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))
@@ -153,6 +159,7 @@ static int is_below_route(request_rec *r)
 static apr_hash_t *services_of; /* server_rec * -> us_services */
 static apr_hash_t *gate_of;     /* server_rec * -> us_gate */
 static apr_hash_t *hook_of;     /* server_rec * -> us_hook */
+static apr_hash_t *event_of;    /* server_rec * -> us_event */
 
 /* The checks before the body is read. */
 static us_outcome check_request(request_rec *r)
@@ -195,6 +202,48 @@ static int answer_hook(request_rec *r, us_call *call)
     return us_hook_answer(r, call, hook);
 }
 
+static int answer_event(request_rec *r, us_call *call)
+{
+    us_event *event = apr_hash_get(event_of, &r->server, sizeof(r->server));
+
+    if (event == NULL) {
+        us_fail(call, US_NOT_CONFIGURED,
+                "this server takes no events: UserSyncHookSecret and "
+                "UserSyncEventHeader, or UserSyncColumn updated_at, are "
+                "missing, or OpenSSL could not be set up for it");
+        return us_reply_send(r, call, US_NOT_CONFIGURED, NULL);
+    }
+    return us_event_answer(r, call, event);
+}
+
+static int answer(request_rec *r, us_call *call, const struct route *route)
+{
+    switch (route->visitor) {
+    case HOOK:
+        return answer_hook(r, call);
+    case EVENT:
+        return answer_event(r, call);
+    case CLIENT:
+        break;
+    }
+    return answer_route(r, call, route->operation);
+}
+
+/* The header with a client's secret; NULL: the route has none. */
+static const char *secret_header(const request_rec *r,
+                                 const struct route *route)
+{
+    const us_event_header *header
+        = us_config_event_header(us_config_server(r->server));
+
+    if (route->visitor == EVENT && header != NULL) {
+        return header->name;
+    }
+    return route->visitor == CLIENT && route->operation == US_LOG_OUT
+               ? "Authorization"
+               : NULL;
+}
+
 static int handle(request_rec *r)
 {
     /* A route in a <Location> stays a route whatever comes later: a
@@ -202,6 +251,7 @@ static int handle(request_rec *r)
      * back end. */
     const struct route *route
         = ap_get_module_config(r->request_config, &usersync_module);
+    const char *secret;
     us_outcome outcome;
     us_call call;
 
@@ -219,18 +269,18 @@ static int handle(request_rec *r)
     call.log.request_id = us_reply_request_id(r);
     call.upstream_time = -1;
     call.store_time = -1;
-    if (!route->is_hook && route->operation == US_LOG_OUT) {
+    secret = secret_header(r, route);
+    if (secret != NULL) {
         /* it is for this route alone: no log format or filter finds it
          * later, however the request ends */
-        call.authorization = apr_table_get(r->headers_in, "Authorization");
-        apr_table_unset(r->headers_in, "Authorization");
+        call.authorization = apr_table_get(r->headers_in, secret);
+        apr_table_unset(r->headers_in, secret);
     }
     outcome = check_request(r);
     if (outcome != US_OK) {
         return us_reply_send(r, &call, outcome, NULL);
     }
-    return route->is_hook ? answer_hook(r, &call)
-                          : answer_route(r, &call, route->operation);
+    return answer(r, &call, route);
 }
 
 /* --- the gate --- */
@@ -261,7 +311,7 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     return us_cache_pre_config(pconf);
 }
 
-/* Is there a door that is worth a cache: a gate, or a hook? */
+/* Is there a door that is worth a cache: a gate, a hook, or events? */
 static int uses_cache(const server_rec *s)
 {
     int uses = us_config_server(s)->cache != NULL;
@@ -269,7 +319,7 @@ static int uses_cache(const server_rec *s)
     for (; s != NULL && !uses; s = s->next) {
         const us_server_conf *conf = us_config_server(s);
 
-        uses = us_config_has_gate(conf) || conf->hook_secrets != NULL;
+        uses = us_config_has_gate(conf) || us_config_has_secrets(conf);
     }
     return uses;
 }
@@ -372,6 +422,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     services_of = apr_hash_make(pchild);
     gate_of = apr_hash_make(pchild);
     hook_of = apr_hash_make(pchild);
+    event_of = apr_hash_make(pchild);
     us_limits_child_init(s);
     us_cache_child_init(pchild, s);
     if (!has_http) {
@@ -386,7 +437,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         us_users *users;
 
         if (!has_routes && !us_config_has_gate(conf)
-            && conf->hook_secrets == NULL) {
+            && !us_config_has_secrets(conf)) {
             continue;
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
@@ -402,6 +453,10 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         if (conf->hook_secrets != NULL) {
             apr_hash_set(hook_of, key, sizeof(*key),
                          has_http ? us_hook_create(pchild, s, users) : NULL);
+        }
+        if (us_config_has_secrets(conf)) {
+            apr_hash_set(event_of, key, sizeof(*key),
+                         us_event_create(pchild, s, users));
         }
     }
 }

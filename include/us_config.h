@@ -14,6 +14,7 @@
 #include "usersync.h"
 #include "us_cache_choice.h"
 #include "us_columns.h"
+#include "us_event_header.h"
 #include "us_hook_secret.h"
 #include "us_secret.h"
 #include "config/options.h"
@@ -72,6 +73,13 @@ static inline int us_config_has_gate(const us_server_conf *conf)
 static inline int us_config_has_headers(const us_server_conf *conf)
 {
     return us_config_headers_level(conf) || conf->headers_inside;
+}
+
+/* Does a server know what Supabase proves itself with, to a hook or an event
+ * door? */
+static inline int us_config_has_secrets(const us_server_conf *conf)
+{
+    return conf->hook_secrets != NULL || conf->event_header != NULL;
 }
 
 void *us_config_create_server(apr_pool_t *pool, server_rec *s);

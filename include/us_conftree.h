@@ -23,6 +23,7 @@ enum { US_DBD_MIN, US_DBD_KEEP, US_DBD_MAX, US_DBD_SIZES };
 typedef struct us_conftree {
     const char *route;   /* a route's handler that the server sets */
     const char *hook;    /* US_HOOK_HANDLER if the server sets it */
+    const char *event;   /* US_EVENT_HANDLER likewise */
     const char *unknown; /* a handler "usersync-..." that does not exist */
     const char *driver;  /* DBDriver in effect: its own or the main server's */
     const char *dbd;     /* all DBD lines in effect; only for comparing */

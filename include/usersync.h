@@ -70,8 +70,8 @@ typedef enum us_outcome {
     US_TABLE_MISFIT, /* the table does not match; needs a fix */
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
-    US_USER_BANNED,  /* according to the row, or to the cache */
-    US_USER_DELETED, /* the same */
+    US_USER_BANNED,      /* according to the row, or to the cache */
+    US_USER_DELETED,     /* the same */
     US_NO_USER_ID,       /* the gate: authenticated, without a user id */
     US_UNSYNCED,         /* let through while the store is away */
     US_UNSIGNED,         /* a hook's request without a good signature */
@@ -117,6 +117,7 @@ typedef enum us_operation {
 /* The routes: the name for SetHandler, and what Supabase is asked for. */
 #define US_ROUTE_PREFIX "usersync-"
 #define US_HOOK_HANDLER "usersync-hook"
+#define US_EVENT_HANDLER "usersync-event"
 #define US_ROUTES(ROUTE)                   \
     ROUTE("usersync-register", US_SIGN_UP) \
     ROUTE("usersync-login", US_LOG_IN)     \
@@ -139,9 +140,10 @@ typedef enum us_health {
 typedef struct us_call {
     apr_pool_t *pool;
     us_log log;
-    const char *name; /* of the route, or another name for the log */
-    const char
-        *authorization; /* of a logout: the header's value, NULL: none */
+    const char *name;          /* of the route, or another name for the log */
+    const char *authorization; /* the value of the header with a secret: of a
+                                * logout Authorization, of an event that of
+                                * UserSyncEventHeader; NULL: none */
     int is_hook; /* the client is Supabase: each refusal is worth a line */
     /* --- findings --- */
     const char *code;    /* Supabase's code, [A-Za-z0-9_] only, or NULL */

@@ -32,7 +32,8 @@ static const char *where(apr_pool_t *pool, const server_rec *s)
 static const char *check_handlers(apr_pool_t *pool, const us_conftree *found)
 {
 #define NAME(handler, operation) " " handler
-    static const char handlers[] = US_ROUTES(NAME) " " US_HOOK_HANDLER;
+    static const char handlers[]
+        = US_ROUTES(NAME) " " US_HOOK_HANDLER " " US_EVENT_HANDLER;
 #undef NAME
 
     return found->unknown == NULL
@@ -63,6 +64,22 @@ static const char *check_hook(const us_server_conf *conf)
                ? "UserSyncHookSecret is missing: SetHandler usersync-hook "
                  "needs the secret that Supabase shows for the hook, e.g. "
                  "UserSyncHookSecret file:PATH"
+               : NULL;
+}
+
+static const char *check_event(apr_pool_t *pool, const us_server_conf *conf)
+{
+    if (!us_config_has_secrets(conf) && !us_config_is_dump()) {
+        return "UserSyncHookSecret is missing: SetHandler usersync-event "
+               "needs the secret of sql/supabase-notify.sql, e.g. "
+               "UserSyncHookSecret file:PATH, or UserSyncEventHeader for "
+               "Database Webhooks";
+    }
+    return us_columns_find(us_config_columns(pool, conf), US_FIELD_UPDATED_AT)
+                   < 0
+               ? "usersync-event needs UserSyncColumn updated_at COLUMN, a "
+                 "timestamptz column: without it a late event would undo a "
+                 "newer one"
                : NULL;
 }
 
@@ -190,11 +207,11 @@ static int merges_trailers(const server_rec *s)
     return core->merge_trailers == AP_MERGE_TRAILERS_ENABLE;
 }
 
-/* Checks what a gate or a hook needs beside the database. */
+/* Checks what a gate, a hook or events need beside the database. */
 static const char *check_cache(const us_server_conf *conf,
                                const us_server_conf *main_conf)
 {
-    return (us_config_has_gate(conf) || conf->hook_secrets != NULL)
+    return (us_config_has_gate(conf) || us_config_has_secrets(conf))
                    && main_conf->cache == NULL
                ? us_cache_check_default()
                : NULL;
@@ -254,6 +271,19 @@ static void warn_about_hook_secrets(apr_pool_t *pool, const server_rec *s,
             warn_about_place(pool, s, source, "UserSyncHookSecret");
         }
         last = source;
+    }
+}
+
+/* The same for the header of events. */
+static void warn_about_event_header(apr_pool_t *pool, const server_rec *s,
+                                    const us_server_conf *conf,
+                                    const us_server_conf *main_conf)
+{
+    const us_event_header *header = conf->event_header;
+
+    if (header != NULL
+        && (conf == main_conf || header != main_conf->event_header)) {
+        warn_about_place(pool, s, header->value, "UserSyncEventHeader");
     }
 }
 
@@ -327,7 +357,8 @@ static const char *find_fault(check *run, const server_rec *s,
 {
     const us_server_conf *conf = us_config_server(s);
     int own_lines = has_own_lines(s, run->main_server);
-    int has_handler = found->route != NULL || found->hook != NULL;
+    int has_handler
+        = found->route != NULL || found->hook != NULL || found->event != NULL;
     int asks = has_handler || (own_lines && us_config_has_gate(conf));
     const char *wrong = check_handlers(run->pool, found);
 
@@ -344,6 +375,9 @@ static const char *find_fault(check *run, const server_rec *s,
     }
     if (wrong == NULL && found->hook != NULL) {
         wrong = check_hook(conf);
+    }
+    if (wrong == NULL && found->event != NULL) {
+        wrong = check_event(run->pool, conf);
     }
     if (wrong == NULL && (has_handler || own_lines)) {
         wrong = check_proxy(run->pool, conf);
@@ -378,6 +412,7 @@ static int check_server(check *run, server_rec *s)
             warn_about_key(run->pool, s, conf, main_conf);
         }
         warn_about_hook_secrets(run->pool, s, conf, main_conf);
+        warn_about_event_header(run->pool, s, conf, main_conf);
     }
     return 1;
 }

@@ -90,6 +90,9 @@ static void note_handler(collection *into, const char *args)
     if (strcmp(name, US_HOOK_HANDLER) == 0) {
         into->tree->hook = US_HOOK_HANDLER;
     }
+    else if (strcmp(name, US_EVENT_HANDLER) == 0) {
+        into->tree->event = US_EVENT_HANDLER;
+    }
     else {
         into->tree->unknown = name;
     }

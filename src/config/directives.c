@@ -488,6 +488,26 @@ static const char *set_hook_forward(cmd_parms *cmd, void *dir, const char *arg)
     return named(cmd, wrong);
 }
 
+/* --- events --- */
+
+static const char *set_event_header(cmd_parms *cmd, void *dir,
+                                    const char *name, const char *value)
+{
+    us_event_header *header = NULL;
+    const char *wrong;
+
+    (void)dir;
+    if (us_config_is_dump()) {
+        return NULL;
+    }
+    wrong = us_event_header_make(cmd->pool, cmd->temp_pool, name, value,
+                                 &header);
+    if (wrong == NULL) {
+        own_conf(cmd)->event_header = header;
+    }
+    return named(cmd, wrong);
+}
+
 #define DURATION(name, member, help)                                       \
     AP_INIT_TAKE1(name, set_duration,                                      \
                   (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
@@ -565,4 +585,7 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE1("UserSyncHookForward", set_hook_forward, NULL, RSRC_CONF,
                   "the project's own hook, asked once the row is sure: a URL "
                   "or None"),
+    AP_INIT_TAKE2("UserSyncEventHeader", set_event_header, NULL, RSRC_CONF,
+                  "the header by which Database Webhooks prove themselves: "
+                  "its name, and file:PATH, exec:COMMAND or its value"),
     {NULL}};

@@ -61,6 +61,8 @@
     /* the hooks: secrets are of us_hook_secret, forward "" is None */        \
     OPTION(apr_array_header_t *, hook_secrets, NULL, NULL)                    \
     OPTION(const char *, hook_forward, NULL, "")                              \
+    /* events that are not signed */                                          \
+    OPTION(us_event_header *, event_header, NULL, NULL)                       \
     /* UserSyncEnsure and UserSyncEnsureHeaders: the server's own line, and   \
      * whether one of its sections says On; a section of the main server      \
      * applies to its virtual hosts, too */                                   \

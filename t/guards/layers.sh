@@ -34,6 +34,7 @@ only='
     pool.h          src/pg/pool.c
     pool.h          src/pg/pools.c
     openssl/        src/config/cafile.c
+    openssl/        src/config/event_header.c
     openssl/        src/http/handle.c
     openssl/        src/supabase/webhook.c
 '
@@ -49,6 +50,7 @@ request_users='
     include/us_sign_out.h src/doors/sign_out.c
     include/us_gate.h src/doors/gate.c
     include/us_hook.h src/doors/hook.c
+    include/us_event.h src/doors/event.c
     src/doors/signed.h src/doors/signed.c
     src/doors/request.h src/doors/request.c
 '
