@@ -20,6 +20,9 @@ sub user_with {
     return $id;
 }
 
+# What Supabase asks the hook before it signs a token now.
+sub token { return token_body(sub => $_[0], iat => \time) }
+
 sub life_of {
     my ($id) = @_;
     my $row = row_of($id, $DB) or return;
@@ -40,7 +43,7 @@ sub visit_and_sql {
 my $secret = UserSync::Util::spew("$ENV{USERSYNC_RUN}/life.secret",
     "$UserSync::Hook::SECRET\n");
 chmod 0600, $secret;
-my $httpd = gate_server($DB, module_config() . $LIFE_LINES . $GUARDED
+my $httpd = gate_server($DB, $LIFE_LINES . $GUARDED
     . "UserSyncHookSecret file:$secret\n" . hook_lines('/hook'),
     vhosts => { none => 'UserSyncColumn banned_until None' . "\n"
         . 'UserSyncColumn deleted_at None' })->start;
@@ -87,18 +90,19 @@ subtest 'a ban ends by itself' => sub {
 };
 
 subtest 'the hook' => sub {
+    $httpd->allow_log(qr/usersync-hook: user_(?:banned|deleted)/);
     my %is = (banned => [banned_until => "now() + interval '1 h'"],
         deleted => [deleted_at => 'now()']);
     for my $word (sort keys %is) {
         my $id = user_with(@{ $is{$word} }, updated_at => 'now()');
         my $status = $word eq 'banned' ? 403 : 401;
-        refused_hook_ok call_hook($httpd, token_body(sub => $id)), $status,
+        refused_hook_ok call_hook($httpd, token($id)), $status,
             "This account $_.", "$word: no token"
             for $word eq 'banned' ? 'is banned' : 'has been deleted';
         # Supabase signs no token for them: it knows something later
         postgres->sql($DB, "UPDATE users SET updated_at = now()
             - interval '1 min' WHERE id = ?", $id);
-        is call_hook($httpd, token_body(sub => $id))->{status}, 200,
+        is call_hook($httpd, token($id))->{status}, 200,
             "$word, a while ago: an event was lost";
         is_deeply [@{ life_of($id) }{qw(banned_until deleted_at)}],
             [undef, undef], 'the row follows';
@@ -111,11 +115,15 @@ subtest 'the login route' => sub {
     my %user = (email => 'life@example.com', password => 'correct horse');
     double->reset;
     double->add_user(%user);
-    my $login = sub { post($httpd->url('/auth/login'), \%user) };
+    # what SQL does to a row is known at once where there is no cache
+    my $own = gate_server($DB, module_config() . database($DB) . $LIFE_LINES
+        . "UserSyncCache none\n")->start;
+    my $login = sub { post($own->url('/auth/login'), \%user) };
     my $first = $login->();
     is $first->{status}, 200, 'a row' or return diag show($first);
     my $id = $first->{json}{user_id};
-    is life_of($id)->{updated_at}, undef,
+    is_deeply [@{ life_of($id) }{qw(email updated_at)}],
+        ['life@example.com', undef],
         'its time is for events: a sign-in does not count as one';
     postgres->sql($DB, "UPDATE users SET banned_until = 'infinity',
         updated_at = now() WHERE id = ?", $id);
@@ -130,6 +138,7 @@ subtest 'the login route' => sub {
         updated_at = now() WHERE id = ?", $id);
     is $login->()->{status}, 200, 'a later e-mail in the row';
     is life_of($id)->{email}, 'new@example.com', 'stays';
+    $own->stop;
 };
 
 subtest 'rows that were deleted' => sub {
@@ -137,21 +146,22 @@ subtest 'rows that were deleted' => sub {
         deleted_at timestamptz NOT NULL, updated_at timestamptz)',
         'GRANT SELECT, INSERT, UPDATE, DELETE ON users_deleted TO "www-data"',
         'GRANT DELETE ON users TO "www-data"';
-    my $own = gate_server($DB, module_config() . $LIFE_LINES . $GUARDED
+    my $own = gate_server($DB, $LIFE_LINES . $GUARDED
         . "UserSyncOnDelete Delete\nUserSyncHookSecret file:$secret\n"
         . hook_lines('/hook'))->start;
+    $own->allow_log(qr/usersync-hook: user_deleted/);
     my $id = new_id();
     postgres->sql($DB, 'INSERT INTO users_deleted VALUES (?, now(), now())',
         $id);
     problem_ok visit($own, '/app/file', $id), 401, 'user_deleted';
     is has_row($id), 0, 'the gate makes no row';
     is visit_and_sql($own, $id), 401, 'the cache knows';
-    refused_hook_ok call_hook($own, token_body(sub => $id)), 401,
+    refused_hook_ok call_hook($own, token($id)), 401,
         'This account has been deleted.', 'nor a token';
     is has_row($id), 0, 'no row';
     postgres->sql($DB, "UPDATE users_deleted SET updated_at = now()
         - interval '1 min' WHERE id = ?", $id);
-    is call_hook($own, token_body(sub => $id))->{status}, 200,
+    is call_hook($own, token($id))->{status}, 200,
         'a token a minute later: Supabase has the user again';
     is has_row($id), 1, 'a row';
     is visit($own, '/app/file', $id)->{status}, 200, 'who is let in';

@@ -17,11 +17,12 @@ my %httpd;
 sub server_for {
     my ($rule) = @_;
     return $httpd{$rule} ||= do {
-        my $of = gate_server($DB, '');
-        $of->stop;
-        event_server($DB, children => 1, modules => ['authn_anon'],
+        my $new = event_server($DB, children => 1, modules => ['authn_anon'],
             config => "UserSyncOnDelete $rule\n"
-                . "UserSyncColumn user_metadata.nick nick\n$GUARDED")->start;
+                . "UserSyncColumn user_metadata.nick nick\n$GUARDED");
+        mkdir $new->dir . '/htdocs/app';
+        UserSync::Util::spew($new->dir . '/htdocs/app/file', "file\n");
+        $new->start;
     };
 }
 
@@ -171,7 +172,7 @@ subtest 'two users exchange their e-mails' => sub {
         send_event($httpd, $all[$_]) for @$order;
         is_deeply [map { postgres->value($DB,
             'SELECT email FROM users WHERE id = ?', $_) } $ada, $bob],
-            [@is{qw(B A)}], "@$order";
+            [@is{qw(B A)}], "order @$order";
     }
 };
 

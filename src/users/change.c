@@ -58,7 +58,11 @@ static us_outcome run(us_visit *v, const us_change_sql *sql, int *changed,
 
 /* --- users who live --- */
 
-/* Takes the e-mail from whoever had it before; *taken: somebody had. */
+/*
+ * Takes the e-mail from whoever had it before; *taken: somebody had.  If nobody
+ * had and yet there is a conflict, the other row's state is later than this
+ * one: then this user's own later state is still to come.
+ */
 static us_outcome vacate(us_visit *v, const us_change *change, int *taken)
 {
     us_change_sql sql;
@@ -78,15 +82,8 @@ static us_outcome update_rest(us_visit *v, const us_change *change,
 {
     us_change_sql sql = us_change_sql_update(v->call->pool, change, 0);
     us_pg_result result;
-    us_outcome outcome = run(v, &sql, changed, &result);
 
-    if (outcome == US_OK && *changed) {
-        v->call->email_stale = 1;
-        v->call->cause = US_EMAIL_STALE
-            "another row has this e-mail and keeps it: usersync-reconcile "
-            "exchanges e-mails, or let the column be NULL";
-    }
-    return outcome;
+    return run(v, &sql, changed, &result);
 }
 
 /*
@@ -101,17 +98,24 @@ static us_outcome update(us_visit *v, int *changed)
     us_pg_result result;
     us_outcome outcome = run(v, &sql, changed, &result);
     int taken;
+    int kept;
 
     if (outcome != US_ROW_CONFLICT) {
         return outcome;
     }
+    kept = vacate(v, &change, &taken) != US_OK;
     v->call->cause = NULL;
-    if (vacate(v, &change, &taken) == US_OK && taken) {
-        outcome = run(v, &sql, changed, &result);
+    if (taken) {
+        return run(v, &sql, changed, &result);
     }
-    return outcome == US_ROW_CONFLICT && change.table->has_email
-               ? update_rest(v, &change, changed)
-               : outcome;
+    outcome = update_rest(v, &change, changed);
+    if (outcome == US_OK && *changed && kept) {
+        v->call->email_stale = 1;
+        v->call->cause = US_EMAIL_STALE
+            "another row has this e-mail and keeps it: usersync-reconcile "
+            "exchanges e-mails, or let the column be NULL";
+    }
+    return outcome;
 }
 
 static us_outcome insert(us_visit *v, const us_change *change, int *inserted)
@@ -134,9 +138,11 @@ static us_outcome create(us_visit *v, int *inserted)
     us_outcome outcome = insert(v, &change, inserted);
     int taken;
 
-    if (outcome == US_ROW_CONFLICT && vacate(v, &change, &taken) == US_OK
-        && taken) {
+    if (outcome == US_ROW_CONFLICT && vacate(v, &change, &taken) == US_OK) {
         v->call->cause = NULL;
+        if (!taken && change.table->has_email) {
+            change.values[1] = NULL;
+        }
         outcome = insert(v, &change, inserted);
     }
     return outcome;
@@ -210,13 +216,6 @@ static us_outcome mark(us_visit *v)
     return outcome;
 }
 
-static int is_foreign_key(const us_pg_result *error)
-{
-    return !error->is_raised
-           && (us_pg_is_class(error, "23503")
-               || us_pg_is_class(error, "23001"));
-}
-
 /* Makes a tombstone and deletes the row, or marks it if other rows refer to it. */
 static us_outcome delete_row(us_visit *v)
 {
@@ -226,8 +225,7 @@ static us_outcome delete_row(us_visit *v)
     int done;
     us_outcome outcome = run(v, &sql, &done, &result);
 
-    if (outcome == US_OK || result.sqlstate == NULL
-        || !is_foreign_key(&result)) {
+    if (outcome == US_OK || !us_visit_is_referred_to(&result)) {
         return outcome;
     }
     v->call->cause = apr_psprintf(

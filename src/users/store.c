@@ -65,7 +65,7 @@ static void fill_update(const us_visit *v, const char *params[US_MAX_COLUMNS])
         params[count++] = values[1];
     }
     if (table->updated >= 0) {
-        params[count++] = v->identity->as_of;
+        params[count++] = us_visit_as_of(v);
     }
     if (table->anonymous >= 0) {
         params[count++] = values[table->anonymous];

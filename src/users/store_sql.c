@@ -141,27 +141,30 @@ static const char *has_tombstone(apr_pool_t *pool, const us_store_table *table)
  * "infinity", from which nothing can be subtracted. */
 static const char *life(apr_pool_t *pool, const us_store_table *table)
 {
-    const char *deleted
-        = table->deleted < 0
-              ? "false"
-              : apr_pstrcat(pool, us_store_sql_column(table, table->deleted),
-                            " IS NOT NULL", NULL);
-    const char *until
-        = table->banned < 0 ? NULL : us_store_sql_column(table, table->banned);
+    static const char day[]
+        = "(pg_catalog.now() OPERATOR(pg_catalog.+)"
+          " CAST('" APR_STRINGIFY(US_BAN_MAX) "s' AS pg_catalog.interval))";
+    const char *deleted = "false";
+    const char *until;
 
-    if (until == NULL && table->deleted < 0 && table->tombstones == NULL) {
+    if (table->banned < 0 && table->deleted < 0 && table->tombstones == NULL) {
         return "NULL";
     }
+    if (table->deleted >= 0) {
+        deleted = apr_pstrcat(pool, us_store_sql_column(table, table->deleted),
+                              " IS NOT NULL", NULL);
+    }
+    deleted = apr_pstrcat(pool, "CASE WHEN ", deleted, " OR ",
+                          has_tombstone(pool, table), " THEN 'deleted'", NULL);
+    if (table->banned < 0) {
+        return apr_pstrcat(pool, deleted, " END", NULL);
+    }
+    until = us_store_sql_column(table, table->banned);
     return apr_pstrcat(
-        pool, "CASE WHEN ", deleted, " OR ", has_tombstone(pool, table),
-        " THEN 'deleted'", until == NULL ? " END" : " WHEN ", until,
-        " OPERATOR(pg_catalog.>) pg_catalog.now() OPERATOR(pg_catalog.+)"
-        " CAST('" APR_STRINGIFY(US_BAN_MAX) "s' AS pg_catalog.interval)"
-                                            " THEN '" APR_STRINGIFY(
-                                                US_BAN_MAX) "' WHEN ",
-        until,
-        " OPERATOR(pg_catalog.>) pg_catalog.now() THEN CAST("
-        "pg_catalog.ceil(pg_catalog.date_part('epoch', ",
+        pool, deleted, " WHEN ", until, US_GREATER, day,
+        " THEN '" APR_STRINGIFY(US_BAN_MAX) "' WHEN ", until, US_GREATER,
+        "pg_catalog.now() THEN CAST(pg_catalog.ceil("
+        "pg_catalog.date_part('epoch', ",
         until,
         " OPERATOR(pg_catalog.-) pg_catalog.now())) AS pg_catalog.text) END",
         NULL);
@@ -204,10 +207,9 @@ static const char *insert_text(apr_pool_t *pool, const us_store_table *table,
  * The time of a state that a sign-in shows.  Supabase had read the user some
  * time before: whatever has been told of that time is later.
  */
-#define AS_OF                                        \
-    US_TIME("$%d")                                   \
-    " OPERATOR(pg_catalog.-) CAST('" US_SIGN_IN_TIME \
-    "' AS pg_catalog.interval)"
+#define AS_OF                                                           \
+    "(" US_TIME("$%d") " OPERATOR(pg_catalog.-) CAST('" US_SIGN_IN_TIME \
+                       "' AS pg_catalog.interval))"
 
 /* Is the row's state, or that of a tombstone, later than this? */
 static const char *is_later(apr_pool_t *pool, const us_store_table *table,
@@ -310,12 +312,11 @@ static void add_tombstones(apr_pool_t *pool, const us_store_table *table,
     sql->tombstone
         = us_pg_prepared(apr_pstrcat(pool, "SELECT true", from, NULL), 1);
     sql->drop_tombstone = us_pg_prepared(
-        apr_pstrcat(
-            pool, "DELETE", from,
-            " AND updated_at" US_LESS US_TIME(
-                "$2") " OPERATOR(pg_catalog.-)"
-                      " CAST($3 AS pg_catalog.interval) RETURNING true",
-            NULL),
+        apr_pstrcat(pool, "DELETE", from, " AND updated_at" US_LESS "(",
+                    US_TIME("$2"),
+                    " OPERATOR(pg_catalog.-) CAST($3 AS pg_catalog.interval))"
+                    " RETURNING true",
+                    NULL),
         3);
     sql->sweep = us_pg_prepared(
         apr_pstrcat(pool, "DELETE FROM ",

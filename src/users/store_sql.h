@@ -95,6 +95,7 @@ us_pg_statement us_store_sql_insert(apr_pool_t *pool,
 /* An operator or a type of PostgreSQL's own. */
 #define US_EQUALS " OPERATOR(pg_catalog.=) "
 #define US_LESS " OPERATOR(pg_catalog.<) "
+#define US_GREATER " OPERATOR(pg_catalog.>) "
 #define US_TIME(value) "CAST(" value " AS pg_catalog.timestamptz)"
 
 /* "ONLY table" or "table". */

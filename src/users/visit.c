@@ -38,6 +38,11 @@ void us_visit_params(const us_visit *v, const char *params[US_MAX_COLUMNS])
     }
 }
 
+const char *us_visit_as_of(const us_visit *v)
+{
+    return v->identity->as_of != NULL ? v->identity->as_of : "-infinity";
+}
+
 /* --- failures --- */
 
 /*
@@ -255,7 +260,7 @@ us_outcome us_visit_look(us_visit *v, us_row *row)
     us_pg_status status;
 
     us_visit_params(v, params);
-    params[v->store->table.has_email ? 2 : 1] = v->identity->as_of;
+    params[v->store->table.has_email ? 2 : 1] = us_visit_as_of(v);
     status = us_pg_exec(v->conn, v->call->pool, v->deadline, statement, params,
                         &result);
     if (status != US_PG_OK) {
@@ -304,6 +309,13 @@ us_outcome us_visit_drop_tombstone(us_visit *v, const char *by, int *removed)
     return US_OK;
 }
 
+int us_visit_is_referred_to(const us_pg_result *error)
+{
+    return error->sqlstate != NULL
+           && (us_pg_is_class(error, "23503")
+               || us_pg_is_class(error, "23001"));
+}
+
 us_outcome us_visit_sweep(us_visit *v, int *removed)
 {
     us_pg_result result;
@@ -315,6 +327,9 @@ us_outcome us_visit_sweep(us_visit *v, int *removed)
     }
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
                         &us_visit_sql(v)->sweep, &v->identity->id, &result);
+    if (status == US_PG_ERROR && us_visit_is_referred_to(&result)) {
+        return US_OK; /* it stays beside the tombstone */
+    }
     if (status != US_PG_OK) {
         return us_visit_failed(v, status, &result, 1);
     }

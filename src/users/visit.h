@@ -65,6 +65,9 @@ unsigned us_visit_shape(const us_visit *v);
 /* The identity's values in the order of the columns. */
 void us_visit_params(const us_visit *v, const char *params[US_MAX_COLUMNS]);
 
+/* The time of the identity's state; without one it is earlier than any. */
+const char *us_visit_as_of(const us_visit *v);
+
 /* Looks at the catalog.  US_OK: look-ups work, but there may be a misfit. */
 us_outcome us_visit_inspect(us_visit *v);
 
@@ -102,8 +105,11 @@ us_outcome us_visit_look_for_tombstone(us_visit *v, int *has);
  */
 us_outcome us_visit_drop_tombstone(us_visit *v, const char *by, int *removed);
 
-/* Deletes a row whose user has a tombstone: it was inserted while the tombstone was
- * made. */
+/* Was a row not deleted because rows of other tables refer to it? */
+int us_visit_is_referred_to(const us_pg_result *error);
+
+/* Deletes a row whose user has a tombstone, unless other rows refer to it: it
+ * was inserted while the tombstone was made. */
 us_outcome us_visit_sweep(us_visit *v, int *removed);
 
 #endif /* US_VISIT_H */

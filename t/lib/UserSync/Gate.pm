@@ -152,7 +152,7 @@ sub gate_notes {
     my ($httpd) = @_;
     my ($outcome, $user, $store) = (slurp($httpd->access_log) || '')
         =~ /outcome=(\S+) user=(\S+) upstream=\S+ store=(\S+)\n\z/;
-    return [$outcome, $user, ($store || '-') eq '-' ? 'no SQL' : 'SQL'];
+    return [$outcome, $user, !defined $store || $store eq '-' ? 'no SQL' : 'SQL'];
 }
 
 1;
