@@ -128,8 +128,7 @@ sub column {
 }
 
 subtest 'UserSyncColumn refuses' => sub {
-    my $fields
-        = qr/id, email, phone, user_metadata\.NAME or app_metadata\.NAME/;
+    my $fields = qr/\(id, email, phone, .*, updated_at, user_metadata\.NAME/;
     for my $field ('name', 'EMAIL', 'user_metadata', 'user_metadata.',
         'app_metadata', 'raw_user_meta_data.x', 'id.x', 'identities', 'role') {
         $check->refused_ok(column($field, 'name'), "the field $field",
@@ -177,6 +176,45 @@ subtest 'UserSyncHookSecret refuses' => sub {
     $check->refused_ok($check->config(UserSyncHookSecret => $_),
         "file $_", qr/^UserSyncHookSecret takes file:PATH/m)
         for 'file:/nowhere', 'file:', 'exec:/bin/false';
+};
+
+subtest 'UserSyncEventHeader refuses' => sub {
+    my $value = 'NeverToBeShown.16';
+    my $no_name = qr/a header's name, such as X-Event-Key, .*is no such name/;
+    my $taken = qr/a header's name, .*is a header with another meaning/;
+    my $refused = sub {
+        my ($name, $spec, @like) = @_;
+        my $said = $check->refused_ok($check->config . join(' ',
+            'UserSyncEventHeader', map { $check->quoted($_) } $name, $spec)
+            . "\n", name($name, $spec), qr/^UserSyncEventHeader takes /m,
+            @like);
+        unlike $said, qr/NeverToBe/, 'it is not shown';
+    };
+    $refused->($_, $value, shown($_), $no_name)
+        for 'X Key', 'X-Key:', 'X(Key)', 'a/b', 'a,b';
+    $refused->("X-K\xc3\xa9y", $value, $no_name);
+    $refused->($_, $value, shown($_), $taken)
+        for qw(Authorization authorization Cookie Host User-Agent Content-Type
+            Content-Length Transfer-Encoding Accept Accept-Language Connection
+            If-Match Range Forwarded X-Forwarded-For Webhook-Signature
+            webhook-id Sb-Webhook-Id apikey X-User-Id X-Request-Id);
+    $refused->('X-Key', @$_) for ['NeverToBe.Shown', qr/16 characters or more/],
+        ["$value x", qr/blank/], ["$value\xc3\xa4", qr/ASCII/],
+        ["'$value'", qr/in quotes/], ['x' x 4097, qr/4096/],
+        ['file:/nowhere', qr{cannot read the file /nowhere}],
+        ['file:', qr/names no file/], ['exec:/bin/false', qr/false/],
+        ['file:' . $check->file('short.key', "NeverToBeShown\n", 0600),
+            qr/16 characters/];
+    for my $arg ('', 'X-Key', "X-Key $value x", '"" ""') {
+        $check->refused_ok($check->config(UserSyncEventHeader => $arg),
+            "UserSyncEventHeader $arg",
+            qr/^UserSyncEventHeader takes (?:two arguments|a header's name)/m);
+    }
+    $check->accepted_ok(
+        $check->config(UserSyncCache => 'none', UserSyncEventHeader => $_),
+        "UserSyncEventHeader $_") for map {
+            "$_ file:" . $check->file('fine.key', 'x' x 16 . "\n", 0600)
+        } 'X-Event-Key', 'x', "X!#\$%&*+.^_|~1";
 };
 
 # first argument, second, which of them is shown, what is allowed
@@ -328,6 +366,8 @@ my %LINE = (
         'v1,whsec_' . 'c2Vj' x 10 . "\n", 0600),
     UserSyncHookOnError       => 'Allow',
     UserSyncHookForward       => 'https://x.co/hook',
+    UserSyncEventHeader       => 'X-Event-Key file:' . $check->file(
+        'event.key', 'x' x 16 . "\n", 0600),
 );
 
 # One value for all children and vhosts.

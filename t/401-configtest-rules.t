@@ -34,7 +34,8 @@ subtest 'missing and contradicting lines' => sub {
             [], qr/UserSyncConnectTimeout/, qr/UserSyncRegisterTimeout/],
         ['a route that does not exist', [], [$check->route('usersync-xyz')],
             qr/usersync-xyz/, qr/usersync-register/, qr/usersync-login/,
-            qr/usersync-refresh/, qr/usersync-logout/, qr/usersync-hook/],
+            qr/usersync-refresh/, qr/usersync-logout/, qr/usersync-hook/,
+            qr/usersync-event/],
         ['a path for a route', [], [$check->route('usersync-logout/x')],
             qr{usersync-logout/x}],
         ['a hook without a secret', [], [$check->route('usersync-hook')],
@@ -246,6 +247,51 @@ subtest 'what a hook needs' => sub {
     $check->warned_ok($dbd . $check->vhost('a.example',
         "UserSyncHookSecret $secret"), 'in a vhost',
         qr/US002: vhost a\.example \(/);
+};
+
+# ---- events
+
+subtest 'what events need' => sub {
+    my $none = "UserSyncCache none\nUserSyncColumn updated_at updated_at\n";
+    my $secret = 'v1,whsec_' . 'c2Vj' x 10;
+    my $line = 'UserSyncHookSecret file:'
+        . $check->file('event.secret', "$secret\n", 0600);
+    my $value = 'x' x 16;
+    my $key = 'UserSyncEventHeader X-Key file:'
+        . $check->file('event.key', "$value\n", 0600);
+    my @event = $check->route('usersync-event');
+    my $dbd = lines(database) . $none;
+    $check->accepted_ok($dbd . lines($line, @event), 'a secret, no project');
+    $check->accepted_ok($dbd . lines($key, @event), 'a header alone');
+    $check->accepted_ok($dbd . $check->vhost('a.example', $key, @event),
+        'none in a vhost');
+    $check->accepted_ok($dbd . lines($key)
+        . $check->vhost('a.example', @event), 'an inherited header');
+    $check->accepted_ok($none . lines($key), 'no events, no database');
+    $check->refused_ok($dbd . lines(@event), 'neither',
+        qr/main server: UserSyncHookSecret is missing: .*usersync-event/,
+        qr/UserSyncEventHeader/);
+    $check->refused_ok($dbd . $check->vhost('a.example', @event),
+        'neither in a vhost', qr/vhost a\.example \(.*\): UserSyncHookSecret /);
+    $check->refused_ok($none . lines($key, @event), 'no DBDriver',
+        qr/main server: DBDriver is missing/);
+    my $column = qr/usersync-event needs UserSyncColumn updated_at COLUMN, a/;
+    $check->refused_ok(lines(database, 'UserSyncCache none', $key, @event),
+        'no column for the time', qr/main server: $column/);
+    $check->refused_ok($dbd . $check->vhost('a.example', $key,
+        'UserSyncColumn updated_at None', @event), 'None in a vhost',
+        qr/vhost a\.example \(.*\): $column/);
+    $check->refused_ok($dbd =~ s/UserSyncCache none\n//r
+        . lines($key, @event), 'a cache that is not loaded',
+        qr/a2enmod socache_shmcb/);
+    my $open = $check->file('open.key', "$value\n", 0644);
+    $check->warned_ok($dbd . lines("UserSyncEventHeader X-Key file:$open")
+        . $check->vhost('a.example', 'UserSyncTable users'),
+        'a file for everybody, inherited', qr/US001: main server: /,
+        qr/UserSyncEventHeader/, qr/chmod 0600/);
+    $check->warned_ok($dbd . $check->vhost('a.example',
+        "UserSyncEventHeader X-Key $value"), 'in a vhost',
+        qr/US002: vhost a\.example \(.*UserSyncEventHeader is in the conf/);
 };
 
 # ---- the gate
