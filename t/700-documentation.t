@@ -61,7 +61,8 @@ sub anchors {
 
 my $hook_secret = spew("$ENV{USERSYNC_RUN}/hook.secret",
     'v1,whsec_' . 'c2Vj' x 10 . "\n");
-chmod 0600, $hook_secret;
+my $event_key = spew("$ENV{USERSYNC_RUN}/event.key", 'x' x 32 . "\n");
+chmod 0600, $hook_secret, $event_key;
 
 # Replaces the documents' names of files on a real machine.
 sub local_paths {
@@ -69,6 +70,7 @@ sub local_paths {
     my %file = ('/etc/apache2/usersync/publishable.key' =>
             "$ENV{USERSYNC_RUN}/publishable.key",
         '/etc/apache2/usersync/hook.secret' => $hook_secret,
+        '/etc/apache2/usersync/event.key' => $event_key,
         '/etc/ssl/certs/ca-certificates.crt' => ca_file());
     $text =~ s/\Q$_\E/$file{$_}/g for keys %file;
     return $text;

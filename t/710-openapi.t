@@ -5,6 +5,7 @@
 use UserSync::Background;
 use UserSync::Contract;
 use UserSync::Gate ();
+use UserSync::Event;
 use UserSync::Hook;
 use UserSync::OpenAPI;
 use UserSync::Test;
@@ -13,6 +14,7 @@ my ($yes, $no) = (JSON::PP::true, JSON::PP::false);
 my $UNIQUE = '11111111-2222-4333-8444-555555555555';
 my %PATH = map { $_ => "/auth/$_" } qw(register login refresh logout);
 my $HOOK = '/hooks/supabase';
+my $EVENT = '/events/supabase';
 my $LATE = '{"email":"a@example.com",';    # the rest does not come
 
 needs_tools();
@@ -52,6 +54,23 @@ my $server = UserSync::Httpd->new(
     },
 )->start;
 
+# Events, into tables with the columns of a user's life.
+my $events_db = event_db('openapi_events', map {
+    ("CREATE TABLE users_$_ (LIKE users INCLUDING ALL)",
+        qq{GRANT SELECT, INSERT, UPDATE ON users_$_ TO "www-data"})
+} qw(strict unique));
+$pg->sql($events_db => $_) for
+    q{ALTER TABLE users_strict ADD CHECK (email NOT LIKE '%refused%')},
+    'ALTER TABLE users_unique ADD UNIQUE (phone)';
+my $events = event_server($events_db, modules => ['authn_anon'],
+    config => event_lines($EVENT), vhosts => {
+    gate    => UserSync::Gate::guarded('/app', 'UserSyncEnsure On'),
+    slow    => 'RequestReadTimeout header=20 body=1',
+    nowhere => $nowhere,
+    strict  => 'UserSyncTable users_strict',
+    unique  => 'UserSyncTable users_unique',
+})->start;
+
 # Requests that wait for each other, and a hook of the project that is slow.
 my $busy = UserSync::Httpd->new(
     mpm eq 'prefork' ? (children => 4) : (children => 1, threads => 8),
@@ -66,21 +85,22 @@ my $bare = UserSync::Httpd->new(config => <<'CONF');
     AllowOverride All
 </Directory>
 CONF
-for (['auth', sort keys %PATH], ['hooks', 'supabase']) {
+for (['auth', sort keys %PATH], ['hooks', 'supabase'],
+    ['events', 'supabase']) {
     my ($name, @files) = @$_;
     my $dir = $bare->dir . "/htdocs/$name";
     mkdir $dir or die "$dir: $!";
     spew("$dir/.htaccess", join '', map {
-        my $handler = $_ eq 'supabase' ? 'hook' : $_;
+        my $handler = $_ eq 'supabase' ? $name =~ s/s$//r : $_;
         "<Files $_>\n    SetHandler usersync-$handler\n</Files>\n"
     } @files);
 }
 $bare->start;
 
-for ($server, $busy, $bare) {
+for ($server, $busy, $bare, $events) {
     $_->allow_log(upstream_lines());
     $_->allow_log(store_lines());
-    $_->allow_log(qr/\[dbd:error\]|usersync-hook: |US012|US0\d\d/);
+    $_->allow_log(qr/\[dbd:error\]|usersync-(?:hook|event): |US012|US0\d\d/);
     $_->allow_log(qr/not_configured|: busy: |user_not_identified/);
     $_->allow_log(qr/usersync:warn\].*: unknown: Supabase answered 429/);
 }
@@ -169,8 +189,8 @@ subtest 'successes' => sub {
 };
 
 subtest 'what HTTP asks for' => sub {
-    for my $path (@PATH{ sort keys %PATH }, $HOOK) {
-        my $url = $server->url($path);
+    for my $path (@PATH{ sort keys %PATH }, $HOOK, $EVENT) {
+        my $url = ($path eq $EVENT ? $events : $server)->url($path);
         keep('OPTIONS', $path, 'OPTIONS', request(OPTIONS => $url), 'options');
         my @all = map { keep($_, $path, $_, request($_ => $url)) }
             qw(GET HEAD PUT PATCH DELETE TRACE PROPFIND);
@@ -380,6 +400,53 @@ subtest "the project's own hook" => sub {
         'hook_forward_failed');
     hook_answer('too many wait', [200, 503], $full || $all[0], 'busy')
         if $threads;
+};
+
+# ---- events
+
+subtest 'events' => sub {
+    my $ask = sub {
+        my ($what, $vhost, $want, $body, %arg) = @_;
+        my ($at, $name) = ref $vhost ? ($vhost) : ($events, $vhost);
+        my $response = keep("an event: $what", $EVENT, 'POST',
+            send_event($at, $body, path => $EVENT, vhost => $name, %arg),
+            $want->[0] == 204 ? 'applied' : ());
+        is_deeply [$response->{status}, $response->{json}
+            ? $response->{json}{code} : ()], $want, "an event: $what"
+            or diag show($response);
+    };
+    $ask->('a user', undef, [204], {});
+    $ask->('store away', 'nowhere', [503, 'store_unavailable'], {});
+    $ask->('row refused', 'strict', [500, 'user_row_refused'],
+        { type => 'INSERT', email => 'refused@example.com' });
+    $ask->('the first', 'unique', [204], { phone => '4911' });
+    $ask->('row conflict', 'unique', [409, 'user_row_conflict'],
+        { type => 'INSERT', phone => '4911' });
+    $ask->('not its form', undef, [400, 'invalid_request'], '[]');
+    $ask->('too large', undef, [413, 'body_too_large'], 'x' x 600_000);
+    $ask->('another type', undef, [415, 'unsupported_media_type'], '{}',
+        headers => { 'Content-Type' => 'text/plain' });
+    $ask->('forged', undef, [401, 'invalid_signature'], '{}',
+        signature => 'v1,AAAA');
+    $ask->('none here', $bare, [500, 'not_configured'], '{}');
+    my $late = connection($events->url($EVENT, 'slow'));
+    $late->send(UserSync::HTTP::build('POST', $events->url($EVENT), '{"x":',
+        sign_hook('{}'), 'Content-Length' => 200));
+    my $response = keep('late', $EVENT, 'POST', $late->response(10));
+    is $response->{status}, 408, 'late';
+};
+
+subtest 'the gate and what events have said' => sub {
+    for my $case ([banned_until => '2126-11-28', 403, 'user_banned'],
+        [deleted_at => '2026-11-28', 401, 'user_deleted']) {
+        my ($column, $time, $status, $code) = @$case;
+        $pg->sql($events_db => "INSERT INTO users (id, $column) VALUES (?, ?)",
+            my $id = new_id(), $time);
+        my $response = keep("the gate: $code", undef, 'GET',
+            UserSync::Gate::visit($events, $events->url('/app', 'gate'), $id));
+        is_deeply [$response->{status}, $response->{json}{code}],
+            [$status, $code], "the gate: $code" or diag show($response);
+    }
 };
 
 # ---- and the judgement

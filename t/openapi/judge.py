@@ -20,6 +20,9 @@ from referencing.jsonschema import DRAFT202012
 
 # Outcomes that no reply has.
 LOG_ONLY = {'unsynced', 'answered_already'}
+# What only the gate answers: the response that describes each code.
+GATE = {'user_not_identified': 'UserNotIdentified',
+        'user_banned': 'UserBanned', 'user_deleted': 'UserDeleted'}
 # Documented for the day when Supabase gives no code with that outcome; now
 # it always has one.
 NEVER_SEEN = {(403, 'not_allowed')}
@@ -214,7 +217,7 @@ def check_form():
         for name in parts:
             used = f'"#/components/{kind}/{name}"' in text
             if not used and kind != 'securitySchemes' \
-                    and name != 'UserNotIdentified':
+                    and name not in GATE.values():
                 complain(check, f'{kind} {name} is not used')
     ids = [operation['operationId'] for _, _, operation in operations()]
     if len(ids) != len(set(ids)):
@@ -318,6 +321,13 @@ def judge_headers(response, headers):
             yield f'header {spelled}: {fault}'
 
 
+def of_gate(answer):
+    """The operation of a gate that has answered so."""
+    name = GATE.get(json.loads(answer['body']).get('code'))
+    return {'responses': {str(answer['status']): {
+        '$ref': f'#/components/responses/{name}'}} if name else {}}
+
+
 def judge(answer):
     item = doc['paths'].get(answer['path'])
     if item is None and answer['path'] is not None:
@@ -325,8 +335,7 @@ def judge(answer):
         return
     status, code = answer['status'], None
     operation = item['options' if answer['method'] == 'OPTIONS' else 'post'] \
-        if item else {'responses': {str(status): {
-            '$ref': '#/components/responses/UserNotIdentified'}}}
+        if item else of_gate(answer)
     ref = operation['responses'].get(str(status))
     if ref is None:
         yield f'status {status} is not described'
