@@ -103,7 +103,8 @@ SELECT DISTINCT format('GRANT USAGE ON SEQUENCE %s TO %I', s.oid::regclass,
 
 -- Never grant to this role:
 --   DELETE, TRUNCATE    it does not delete, and a cascade would take the
---                       application's data along
+--                       application's data along. UserSyncOnDelete Delete is
+--                       the exception: users_deleted.sql grants DELETE
 --   UPDATE (id)         would hand one user's data to another
 --   SELECT, INSERT or UPDATE on the whole table
 --                       profile data, and every column still to come
@@ -116,8 +117,11 @@ SELECT DISTINCT format('GRANT USAGE ON SEQUENCE %s TO %I', s.oid::regclass,
 -- What came in by another way (PUBLIC, a group, default privileges) counts.
 SELECT r.rolsuper OR r.rolbypassrls
        OR pg_has_role(r.oid, c.relowner, 'MEMBER')
-       OR has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, '
+       OR has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, '
                                             'TRUNCATE, REFERENCES, TRIGGER')
+       OR has_table_privilege(r.oid, c.oid, 'DELETE')
+          AND to_regclass(format('%I.%I', :'schema', :'table' || '_deleted'))
+              IS NULL
        OR has_column_privilege(r.oid, c.oid, :'id', 'UPDATE, REFERENCES')
        OR has_schema_privilege(r.oid, c.relnamespace, 'CREATE') AS excess
   FROM pg_roles r, pg_class c
