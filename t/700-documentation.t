@@ -3,6 +3,7 @@
 # links lead somewhere, and directives, defaults, outcomes and codes are the
 # code's.
 
+use UserSync::Project qw(project_db project_file);
 use UserSync::Tables qw(scratch_db drop_at_end);
 use UserSync::Test;
 
@@ -61,7 +62,7 @@ sub anchors {
 
 my $hook_secret = spew("$ENV{USERSYNC_RUN}/hook.secret",
     'v1,whsec_' . 'c2Vj' x 10 . "\n");
-my $event_key = spew("$ENV{USERSYNC_RUN}/event.key", 'x' x 32 . "\n");
+my $event_key = spew("$ENV{USERSYNC_RUN}/event.key", 'key' x 10 . "\n");
 chmod 0600, $hook_secret, $event_key;
 
 # Replaces the documents' names of files on a real machine.
@@ -129,8 +130,8 @@ subtest 'the configuration in the pages' => sub {
         }
     }
     cmp_ok $count, '>=', 10, 'there are pieces';
-    is_deeply \@alone, [qw(README.md docs/hook.md docs/quickstart.md)],
-        'three of them are all that it takes';
+    is_deeply \@alone, [qw(README.md docs/hook.md docs/lifecycle.md
+        docs/quickstart.md)], 'four of them are all that it takes';
     is_deeply [blocks('README.md', 'apache')],
         [blocks('docs/quickstart.md', 'apache')], 'and they are the same';
     like configtest_of(module_config() . "Header set X y\n", @ENABLED),
@@ -350,14 +351,18 @@ subtest 'the shell blocks' => sub {
     }
 };
 
+# SQL for the database of a Supabase project.
+my $IN_PROJECT = qr/\b(?:vault|net|usersync)\.\w/;
+
 # Run in their own database, in the order of the page; the host is ours.
 sub runs {
     my ($db, $what, $language, $text) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     $text =~ s/(?<!\w)(createdb|-d|DATABASE) app\b/$1 $db/g;
     my $pg = postgres();
+    my @as = $text =~ $IN_PROJECT ? ('-U', 'project_owner') : ();
     my ($bin) = UserSync::Postgres::bin('psql') =~ m{(.*)/};
-    my ($status, $said) = $language eq 'sql' ? $pg->psql($db, $text)
+    my ($status, $said) = $language eq 'sql' ? $pg->psql($db, $text, @as)
         : run_command({ PATH => "$bin:$ENV{PATH}", PGHOST => $pg->host,
             PGPORT => $pg->port, PGUSER => 'postgres' },
             'sh', '-e', '-c', "cd '$top'\n$text");
@@ -367,6 +372,7 @@ sub runs {
 
 subtest 'PostgreSQL' => sub {
     my $count = 0;
+    my $project;
     for my $name (@pages) {
         my @blocks = grep { $_->[0] eq 'sql' || ($_->[0] eq 'sh'
             && $_->[1] !~ /^(?!createdb|psql|\s|#)./m) } blocks($name);
@@ -380,7 +386,14 @@ subtest 'PostgreSQL' => sub {
             'CREATE TABLE crm.accounts (auth_id uuid UNIQUE, mail text)' };
         for my $block (@blocks) {
             $crm->() if $block->[1] =~ /schema=crm/;
-            runs($db, $name, @$block);
+            if ($block->[0] eq 'sql' && $block->[1] =~ $IN_PROJECT) {
+                $project ||= project_db('usersync_docs_project');
+                project_file($project, 'supabase-notify.sql');
+                runs($project, $name, @$block);
+            }
+            else {
+                runs($db, $name, @$block);
+            }
             $count++;
         }
         postgres->dropdb($db);
