@@ -143,6 +143,23 @@ sub change_user {
     return $self->_call(POST => "/users/$id", \%h);
 }
 
+# add_crowd(n => 100_000): many users who take no memory: AuthDouble::Crowd
+sub add_crowd {
+    my ($self, %h) = @_;
+    return $self->_call(POST => '/crowd', \%h);
+}
+
+# dump(): the name of a file with all users: AuthDouble::Control
+sub dump { return $_[0]->_call(POST => '/dump')->{file} }
+
+# at(admin_list => 3, POST => "/users/$id", {banned => JSON::PP::true}): a call
+# of the double's control port when the third request from now arrives
+sub at {
+    my ($self, $op, $nth, $method, $path, $body) = @_;
+    return $self->_call(POST => '/at', {op => $op, nth => $nth,
+        method => $method, path => $path, body => $body // {}});
+}
+
 sub user { return $_[0]->_call(GET => "/users/$_[1]") }
 sub delete_user { return $_[0]->_call(DELETE => "/users/$_[1]") }
 

@@ -23,7 +23,8 @@ my %CERT = (https => 'good', https_wrong_name => 'wrong_name',
 #     restore => FILE)
 sub new {
     my ($class, %arg) = @_;
-    my $self = bless {%arg, requests => [], stats => {}}, $class;
+    my $self = bless {%arg, requests => [], stats => {}, plans => []},
+        $class;
     my $keys = "$arg{fixtures}/jwt_test_keys.json";
     $self->{jwt} = AuthDouble::Jwt->new(-f $keys
         ? JSON::PP->new->utf8->decode(AuthDouble::Fault::_slurp($keys)) : undef);
@@ -79,7 +80,8 @@ sub _listen {
             handler => sub { $self->_handle(@_) },
             on_accept => sub { $self->{faults}->take_accept });
     }
-    my $control = AuthDouble::Control->new(app => $self);
+    my $control = $self->{controller}
+        = AuthDouble::Control->new(app => $self);
     $self->{control} = AuthDouble::Server->new(port => $ports->{control},
         handler => sub { $control->handle(@_) });
     return;
@@ -104,12 +106,13 @@ sub _handle {
     my $op = $self->{auth}->op($req);
     $self->{stats}{$op}++;
     $self->_record($op, $conn, $req) if $self->{store}{config}{record_requests};
-    my $fault = $self->{faults}->take($op, $req);
     my $failed = sub {
         warn "$req->{method} $req->{target}: $_[0]";
         return $conn->reset;
     };
     my $done = eval {
+        $self->_planned($op);
+        my $fault = $self->{faults}->take($op, $req);
         $fault ? $self->{faults}->apply($fault, $conn, $req)
             : $op eq 'signup' && $self->{store}{config}{signup_together}
             ? $self->_signup_together($conn, $req)
@@ -117,6 +120,24 @@ sub _handle {
     };
     return $failed->($@) if $@;
     $done->catch($failed) if is_later($done);
+    return;
+}
+
+# plan({op, nth, method, path, body}): a call of the control port when the nth
+# request for this comes
+sub plan {
+    my ($self, $in) = @_;
+    my %plan = (%$in, nth => ${$in->{nth}});
+    push @{$self->{plans}}, \%plan;
+    return;
+}
+
+sub _planned {
+    my ($self, $op) = @_;
+    my @due = grep { $_->{op} eq $op && --$_->{nth} == 0 } @{$self->{plans}};
+    $self->{plans} = [grep { $_->{nth} > 0 } @{$self->{plans}}] if @due;
+    $self->{controller}->call(@$_{qw(method path)}, $_->{body} // {})
+        for @due;
     return;
 }
 

@@ -3,6 +3,7 @@ package AuthDouble::Auth;
 # {status, headers, body}.
 use strict;
 use warnings;
+use AuthDouble::Admin;
 use AuthDouble::Hook;
 use AuthDouble::Json qw(obj bool);
 use AuthDouble::Mail;
@@ -27,11 +28,13 @@ my %ROUTE = (
     '/factors/ID/challenge' => ['factors',
         POST => \&AuthDouble::Mfa::challenge],
     '/factors/ID/verify' => ['factors', POST => \&AuthDouble::Mfa::verify],
+    '/admin/users' => ['admin_list', GET => \&AuthDouble::Admin::users],
+    '/admin/users/ID' => ['admin_user', GET => \&AuthDouble::Admin::user],
     '/.well-known/jwks.json' => ['jwks', GET => \&_jwks],
     '/health' => ['health', GET => \&_health],
     '/settings' => ['settings', GET => \&_settings],
 );
-my $FACTOR = qr{\A/factors/\K[0-9a-f-]{36}(?=/)};
+my $ID = qr{\A/(?:factors/\K[0-9a-f-]{36}(?=/)|admin/users/\K[^/]+\z)};
 # paths that the stock gateways let through without a key
 my $OPEN = qr{\A/(?:verify|callback|authorize|\.well-known/jwks\.json)\z};
 
@@ -44,7 +47,7 @@ sub op {
     my ($self, $req) = @_;
     my $path = $req->{path};
     return 'other' if $path !~ s{\A/auth/v1(?=/)}{};
-    $path =~ s/$FACTOR/ID/;
+    $path =~ s/$ID/ID/;
     my $route = $ROUTE{$path};
     return $route ? $route->[0] : 'other';
 }
@@ -96,7 +99,7 @@ use AuthDouble::Json qw(encode decode obj num bind_struct);
 
 sub dispatch {
     my ($c) = @_;
-    $c->{factor} = $& if $c->{path} =~ s/$FACTOR/ID/;
+    $c->{id} = $& if $c->{path} =~ s/$ID/ID/;
     my $route = $ROUTE{$c->{path}};
     return {status => 404, body => "404 page not found\n", headers => [
         ['Content-Type', 'text/plain; charset=utf-8'],

@@ -4,7 +4,16 @@ package AuthDouble::Control;
 # POST /reset                 everything back to the start
 # GET|POST /config            names and defaults: AuthDouble::Store
 # GET|POST /users             POST also takes the *_at times, factors, role
-# GET|POST|DELETE /users/ID
+# GET|POST|DELETE /users/ID   POST {"soft_deleted":true} as well
+# POST /crowd {n, seed, domain, bulk}  many users at once: AuthDouble::Crowd
+# POST /dump                  {file}: all users as in the admin list, a line
+#                             each: id, email, phone, is_anonymous,
+#                             banned_until, deleted_at, created_at, updated_at,
+#                             with tabs between; times in microseconds, empty
+#                             without one
+# POST /at {op, nth, method, path, body}  this call of the control port when
+#                             the nth request from now arrives, before the
+#                             answer to it is made
 # GET|POST|DELETE /faults     kinds: AuthDouble::Fault. Options of any fault:
 #                             times, email (only requests that name it),
 #                             commit (do the work, e.g. create the user, first)
@@ -29,6 +38,7 @@ use AuthDouble::Http qw(query_param);
 use AuthDouble::Json qw(encode decode obj num bool raw plain truthy);
 use AuthDouble::Session;
 use AuthDouble::UserJson qw(user_json now);
+use AuthDouble::Walk qw(micros);
 
 # new(app => AuthDouble::App)
 sub new {
@@ -40,6 +50,8 @@ my %ROUTE = (
     'POST /reset' => \&_reset, 'POST /config' => \&_configure,
     'GET /config' => sub { _native($_[0]{app}{store}{config}) },
     'POST /users' => \&_add_user, 'GET /users' => \&_users,
+    'POST /crowd' => \&_add_crowd, 'POST /dump' => \&_dump,
+    'POST /at' => sub { $_[0]{app}->plan($_[1]); obj() },
     'POST /faults' => \&_add_fault, 'DELETE /faults' => \&_clear_faults,
     'GET /faults' => sub { [map { obj(kind => $_->{kind}, op => $_->{op},
         times => num($_->{times})) } $_[0]{app}{faults}->list] },
@@ -60,20 +72,25 @@ my %ROUTE = (
 
 sub handle {
     my ($self, $conn, $req) = @_;
-    my ($path, $id) = $req->{path} =~ m{\A(/[a-z]+)(?:/([^/]+))?\z};
-    my $code = defined $path ? $ROUTE{"$req->{method} $path"} : undef;
     my $out = eval {
-        die "no such call: $req->{method} $req->{path}\n"
-            if !$code && !defined $id;
         my $in = length $req->{body} ? plain(decode($req->{body})) : {};
-        defined $id ? $self->_user_call($req->{method}, $path, $id, $in)
-            : $code->($self, $in, $req);
+        $self->call($req->{method}, $req->{path}, $in, $req);
     };
     my $failed = $@;
     chomp $failed;
     return $conn->reply($req, {status => $failed ? 400 : 200,
         headers => [['Content-Type', 'application/json']],
         body => encode($failed ? obj(error => $failed) : $out)});
+}
+
+# call($method, $path, $in, $req): what is answered; dies with the reason
+sub call {
+    my ($self, $method, $whole, $in, $req) = @_;
+    my ($path, $id) = $whole =~ m{\A(/[a-z]+)(?:/([^/]+))?\z};
+    my $code = defined $path ? $ROUTE{"$method $path"} : undef;
+    die "no such call: $method $whole\n" if !$code && !defined $id;
+    return defined $id ? $self->_user_call($method, $path, $id, $in)
+        : $code->($self, $in, $req);
 }
 
 sub _user_call {
@@ -97,7 +114,7 @@ sub _reset {
     $app->{jwt}->reset;
     $app->clear_requests;
     $app->{stats} = {};
-    $app->{together} = [];
+    $app->{$_} = [] for qw(together plans);
     $_->{accepted} = 0 for $app->auth_servers;
     return $self->_clear_faults;
 }
@@ -157,6 +174,7 @@ sub _change_user {
     for my $k (keys %$in) {
         my $v = $in->{$k};
         if ($k eq 'email') { $store->set_email($u, lc($v // '')) }
+        elsif ($k eq 'soft_deleted') { $store->soft_delete($u) }
         elsif ($k eq 'confirmed') { _confirm($store, $u, truthy($v)) }
         elsif ($k eq 'anonymous') { $u->{is_anonymous} = truthy($v) }
         elsif ($k eq 'banned') {
@@ -188,6 +206,30 @@ sub _confirm {
 sub _users {
     my ($self) = @_;
     return [map { user_json($_) } $self->{app}{store}->users];
+}
+
+sub _add_crowd {
+    my ($self, $in) = @_;
+    $self->{app}{store}->add_crowd(map { $_ => AuthDouble::Store::_value(
+        $in->{$_}) } keys %$in);
+    return obj();
+}
+
+sub _dump {
+    my ($self) = @_;
+    my $app = $self->{app};
+    my $file = "$app->{state}/users.txt";
+    my $walk = $app->{store}->walk('authenticated');
+    open my $fh, '>', $file or die "$file: $!\n";
+    for ($walk->all) {
+        my $u = ref $_ ? $_ : $walk->{crowd}->user($_);
+        print {$fh} join("\t", @$u{qw(id email phone)},
+            $u->{is_anonymous} ? 't' : 'f', map { defined $u->{$_}
+            ? micros($u->{$_}) : '' } qw(banned_until deleted_at created_at
+            updated_at)), "\n";
+    }
+    close $fh or die "$file: $!\n";
+    return obj(file => $file);
 }
 
 sub _add_fault {

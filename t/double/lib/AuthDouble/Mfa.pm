@@ -39,7 +39,7 @@ sub _factor {
     my ($c) = @_;
     my ($user, $s, $failed) = AuthDouble::Token::who($c);
     return (undef, undef, undef, $failed) if $failed;
-    my ($factor) = grep { $_->{id} eq $c->{factor} } @{$user->{factors} || []};
+    my ($factor) = grep { $_->{id} eq $c->{id} } @{$user->{factors} || []};
     return ($user, $s, $factor) if $factor;
     return (undef, undef, undef, $c->error(404, 'mfa_factor_not_found',
         'Factor not found'));

@@ -5,10 +5,12 @@ use strict;
 use warnings;
 use Digest::SHA qw(sha224_hex);
 use Storable ();
+use AuthDouble::Crowd;
 use AuthDouble::Json qw(bool);
 use AuthDouble::UserJson qw(now);
+use AuthDouble::Walk;
 
-my @KEPT = qw(config users order by_email by_phone sessions refresh codes
+my @KEPT = qw(config crowd users order by_email by_phone sessions refresh codes
     otps challenges issued hook_stats);
 my $lives = 0;
 
@@ -60,6 +62,8 @@ sub _defaults {
         site_url => 'http://127.0.0.1:3000',
         otp_exp => 3600,               # seconds that a mail's token lives
         mfa_code => '123456',          # of every factor
+        cursor_pagination => 0,        # of the admin list
+        order_of_equals => 1,          # seed for each list; 0: a fixed order
         record_requests => 1,
         max_requests => 10_000,
     };
@@ -71,6 +75,8 @@ sub reset {
     $self->{$_} = {} for qw(users by_email by_phone sessions refresh buckets
         codes otps challenges busy hook_stats);
     $self->{$_} = [] for qw(order issued);
+    $self->{lists} = 0;
+    delete @$self{qw(crowd walks)};
     $self->{life} = ++$lives;
     return;
 }
@@ -123,6 +129,7 @@ sub restore {
     my ($self, $file) = @_;
     my $old = Storable::retrieve($file);
     $self->{$_} = $old->{$_} for @KEPT;
+    delete $self->{walks};
     return;
 }
 
@@ -132,13 +139,54 @@ sub uuid {
         $r[3] & 0x0fff | 0x4000, $r[4] & 0x3fff | 0x8000, @r[5 .. 7];
 }
 
-sub user { return $_[0]{users}{$_[1]} }
+# one of the crowd becomes a user like the others
+sub user {
+    my ($self, $id) = @_;
+    my $crowd = $self->{crowd};
+    my $i = $self->{users}{$id} || !$crowd ? undef : $crowd->index_of($id);
+    return $self->{users}{$id} if !defined $i;
+    my $u = $crowd->user($i);
+    $crowd->leave($i);
+    $self->add_user($u);
+    return $u;
+}
+
+# the same to look at only
+sub peek {
+    my ($self, $id) = @_;
+    my $crowd = $self->{crowd};
+    my $i = $self->{users}{$id} || !$crowd ? undef : $crowd->index_of($id);
+    return defined $i ? $crowd->user($i) : $self->{users}{$id};
+}
+
+# add_crowd(n => N, ...): see AuthDouble::Crowd
+sub add_crowd {
+    my ($self, %arg) = @_;
+    die "there is a crowd already\n" if $self->{crowd};
+    $self->{crowd} = AuthDouble::Crowd->new(%arg);
+    delete $self->{walks};
+    return;
+}
+
+# everybody with this audience in the order of the admin list
+sub walk {
+    my ($self, $aud) = @_;
+    return $self->{walks}{$aud} //= AuthDouble::Walk->new(
+        $aud eq 'authenticated' ? $self->{crowd} : undef,
+        grep { $_->{aud} eq $aud } $self->users);
+}
+
+# those who are not a number in a crowd
 sub users { my $s = shift; return map { $s->{users}{$_} } @{$s->{order}} }
 
 sub find {
     my ($self, $aud, $email, $phone) = @_;
     my $id = length $email ? $self->{by_email}{"$aud\0$email"}
         : $self->{by_phone}{"$aud\0$phone"};
+    if (!defined $id && $self->{crowd} && $aud eq 'authenticated') {
+        my $i = $self->{crowd}->index_of_email($email);
+        return $self->user($self->{crowd}->id($i)) if defined $i;
+    }
     return defined $id ? $self->{users}{$id} : undef;
 }
 
@@ -179,6 +227,7 @@ sub add_user {
     my ($self, $u) = @_;
     $self->{users}{$u->{id}} = $u;
     push @{$self->{order}}, $u->{id};
+    delete $self->{walks};
     return $self->index_user($u);
 }
 
@@ -234,6 +283,7 @@ sub touch {
     my ($self, $u) = @_;
     $u->{updated_at} = now();
     delete $u->{cache};
+    delete $self->{walks};
     return;
 }
 
@@ -263,7 +313,28 @@ sub delete_user {
         values %{$self->{sessions}};
     delete $self->{users}{$u->{id}};
     @{$self->{order}} = grep { $_ ne $u->{id} } @{$self->{order}};
+    delete $self->{walks};
     return;
+}
+
+# As Supabase does it: the row stays, and says nothing about the person.
+sub soft_delete {
+    my ($self, $u) = @_;
+    my ($id, $email, $phone) = @$u{qw(id email phone)};
+    my $hash = \&AuthDouble::Crowd::hash_of;
+    $self->unindex_user($u);
+    $self->end_session($_) for grep { $_->{user_id} eq $id }
+        values %{$self->{sessions}};
+    @$u{qw(email new_email phone new_phone)} = ($hash->($id, $email, 43),
+        $hash->($id, '', 43), $hash->($id, $phone, 15), $hash->($id, '', 15));
+    @$u{qw(app_metadata user_metadata)} = ({}, {});
+    for my $i (@{$u->{identities}}) {
+        $i->{id} = $hash->($i->{identity_id}, $i->{id}, 43);
+        delete @$i{qw(identity_data email)};
+    }
+    $u->{deleted_at} = now();
+    $self->index_user($u);
+    return $self->touch($u);
 }
 
 sub banned {

@@ -29,7 +29,8 @@ sub rfc3339 {
 
 # user_json($user, %opt)
 # fresh => {field => 1}: times that are still in memory, with nanoseconds
-# fresh_identity, no_confirmed_at, stripped (identities [], metadata {})
+# fresh_identity, no_confirmed_at, stripped (identities [], metadata {}), list
+# (identities null, no factors)
 sub user_json {
     my ($u, %opt) = @_;
     my $fresh = $opt{fresh} || {};
@@ -54,9 +55,9 @@ sub user_json {
             'last_sign_in_at'),
         app_metadata => $u->{app_metadata},
         user_metadata => $opt{stripped} ? {} : $u->{user_metadata},
-        (@{$u->{factors} || []}
+        (!$opt{list} && @{$u->{factors} || []}
             ? (factors => [map { _factor($_) } @{$u->{factors}}]) : ()),
-        identities => $opt{stripped} ? []
+        identities => $opt{list} ? undef : $opt{stripped} ? []
             : [map { _identity($_, $opt{fresh_identity}) } @{$u->{identities}}],
         created_at => rfc3339($u->{created_at}, $fresh->{created_at}),
         updated_at => rfc3339($u->{updated_at}, $fresh->{updated_at}),
@@ -82,7 +83,8 @@ sub _identity {
     my ($i, $fresh) = @_;
     return obj(
         identity_id => $i->{identity_id}, id => $i->{id},
-        user_id => $i->{user_id}, identity_data => $i->{identity_data},
+        user_id => $i->{user_id}, ($i->{identity_data}
+            ? (identity_data => $i->{identity_data}) : ()),
         provider => $i->{provider},
         last_sign_in_at => rfc3339($i->{last_sign_in_at}, $fresh),
         created_at => rfc3339($i->{created_at}),
