@@ -88,19 +88,19 @@ DECLARE
     -- what usersync-event takes
     max_bytes CONSTANT pg_catalog.int4 := 262144;
     max_value CONSTANT pg_catalog.int4 := 4096;
-    since     pg_catalog.timestamptz := now.updated_at;
+    since     pg_catalog.timestamptz;
     dead      pg_catalog.bool := kind = 'DELETE' OR now.deleted_at IS NOT NULL;
     body      pg_catalog.jsonb;
     part      pg_catalog.text;
 BEGIN
-    -- SQL by hand seldom sets updated_at. A state with the time of the one
-    -- before would be taken for that one.
+    -- The order of a user's states is that of their row's lock, in which this
+    -- runs, and by the clock of this server: those of Supabase Auth, which sets
+    -- updated_at, differ from it, and SQL by hand seldom sets updated_at.
+    since := GREATEST(pg_catalog.clock_timestamp(), now.updated_at,
+        was.updated_at);
     IF kind = 'DELETE' THEN
         now := was;
-        since := GREATEST(pg_catalog.clock_timestamp(), was.updated_at);
         now.deleted_at := since;
-    ELSIF since IS NULL OR kind = 'UPDATE' AND since <= was.updated_at THEN
-        since := GREATEST(pg_catalog.clock_timestamp(), was.updated_at);
     END IF;
     -- Supabase Auth replaces the addresses of a user who is deleted softly by
     -- hashes. Of the dead nothing travels that is not needed.

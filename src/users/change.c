@@ -216,7 +216,8 @@ static us_outcome mark(us_visit *v)
     return outcome;
 }
 
-/* Makes a tombstone and deletes the row, or marks it if other rows refer to it. */
+/* Makes a tombstone and deletes the row, or marks it if other rows refer to
+ * it. */
 static us_outcome delete_row(us_visit *v)
 {
     us_change change = change_of(v);

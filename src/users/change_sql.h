@@ -39,8 +39,8 @@ us_change_sql us_change_sql_mark(apr_pool_t *pool, const us_change *change);
 /* Takes the e-mail from other rows that have it and yield. */
 us_change_sql us_change_sql_vacate(apr_pool_t *pool, const us_change *change);
 
-/* Makes a tombstone and deletes the row, in one statement: nobody sees one without
- * the other. */
+/* Makes a tombstone and deletes the row, in one statement: nobody sees one
+ * without the other. */
 us_change_sql us_change_sql_delete(apr_pool_t *pool, const us_change *change);
 
 /* Makes a tombstone beside a row that cannot be deleted. */

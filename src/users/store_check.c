@@ -92,8 +92,8 @@ static const char columns_sql[] =
     " AND a.attnum OPERATOR(pg_catalog.>) CAST(0 AS pg_catalog.int2)"
     " AND NOT a.attisdropped";
 
-/* Whether the table of tombstones is there and may be used as we do; no row means
- * that it is not there. */
+/* Whether the table of tombstones is there and may be used as we do; no row
+ * means that it is not there. */
 static const char tombstones_sql[] =
     "SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT')"
     "   AND pg_catalog.has_table_privilege(c.oid, 'INSERT')"
@@ -444,7 +444,8 @@ static void note_type(us_store_verdict *verdict, us_field_kind field, int i,
     }
 }
 
-/* Checks the table of tombstones, without which nobody knows who was deleted. */
+/* Checks the table of tombstones, without which nobody knows who was
+ * deleted. */
 static us_pg_status check_tombstones(us_pg_conn *conn, apr_pool_t *pool,
                                      apr_time_t deadline,
                                      const us_store_table *table,

@@ -118,8 +118,8 @@ const char *us_store_sql_yields(apr_pool_t *pool, const us_store_table *table,
 }
 
 /*
- * Is there a tombstone for the id $1, as late as the row?  A later row is that of
- * a user whom Supabase has restored since.  The look-ups call the row "u".
+ * Is there a tombstone for the id $1, as late as the row?  A later row is that
+ * of a user whom Supabase has restored since.  The look-ups call the row "u".
  */
 static const char *has_tombstone(apr_pool_t *pool, const us_store_table *table)
 {

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * users/cache.c: what else is known about a user, and in which history; and who is
- * known to be banned or deleted, until an event says otherwise.
+ * users/cache.c: what else is known about a user, and in which history; and
+ * who is known to be banned or deleted, until an event says otherwise.
  */
 #include "directive_stubs.h"
 #include "httpd_stubs.h"
