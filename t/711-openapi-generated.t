@@ -3,8 +3,10 @@
 # and judges the answers. t/openapi/schemathesis.toml says how.
 
 use UserSync::Contract;
+use UserSync::Event;
 use UserSync::Hook;
 use UserSync::OpenAPI;
+use UserSync::Tables qw(dsn_of);
 use UserSync::Test;
 use UserSync::Util qw(read_json top_dir);
 
@@ -13,11 +15,12 @@ needs_tools();
 double->config(autoconfirm => JSON::PP::true, weak_password_min => 1);
 my $secret = spew("$ENV{USERSYNC_RUN}/openapi.secret", "$SECRET\n");
 chmod 0600, $secret;
-my $httpd = UserSync::Httpd->new(config => module_config()
-    . "UserSyncHookSecret file:$secret\n" . hook_lines('/hooks/supabase'))
-    ->start;
+my $httpd = UserSync::Httpd->new(config => module_config(
+        DBDParams => dsn_of(event_db('openapi_generated'))) . $LIFE_LINES
+    . "UserSyncHookSecret file:$secret\n" . hook_lines('/hooks/supabase')
+    . event_lines('/events/supabase'))->start;
 $httpd->allow_log(upstream_lines());
-$httpd->allow_log(qr/usersync-hook: |US0\d\d/);
+$httpd->allow_log(qr/usersync-(?:hook|event): |US0\d\d/);
 my $who = credentials();
 double->add_user(%$who);
 
@@ -40,7 +43,7 @@ sub schemathesis {
 
 my ($status, $said) = schemathesis(schema_file());
 is $status, 0, 'schemathesis finds nothing' or diag $said;
-like $said, qr/Tested: 10\b/, 'in all operations';
+like $said, qr/Tested: 12\b/, 'in all operations';
 
 # Enough of each kind has come to something.
 my $tally = read_json("$dir/tally") || {};
@@ -55,6 +58,7 @@ for my $kind (sort keys %least) {
     cmp_ok $tally->{"/auth/$kind"} || 0, '>=', $least{$kind}, $kind;
 }
 cmp_ok $tally->{'/hooks/supabase good 200'} || 0, '>=', 10, 'signed hooks';
+cmp_ok $tally->{'/events/supabase good 204'} || 0, '>=', 5, 'signed events';
 
 # It would see a status that is not described, a member that is missing, and a
 # header that is another.

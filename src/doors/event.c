@@ -102,7 +102,7 @@ int us_event_answer(request_rec *r, us_call *call, us_event *event)
     apr_time_t start = us_clock_now();
     us_event_format format;
     us_identity identity;
-    us_slice body;
+    us_slice body = {NULL, 0};
     us_outcome outcome;
 
     memset(&identity, 0, sizeof(identity));

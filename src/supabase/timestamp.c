@@ -83,7 +83,7 @@ static int take_clock(const char **text, apr_int64_t *seconds)
 /* Reads a fraction of a second, which may be missing. */
 static int take_fraction(const char **text, apr_int64_t *usec)
 {
-    int unit = APR_USEC_PER_SEC / 10;
+    apr_int64_t unit = APR_USEC_PER_SEC / 10;
     int count = 0;
     int digit;
 

@@ -58,8 +58,9 @@ class StandardWebhooks(requests.auth.AuthBase):
         return request
 
 
-schemathesis.auth.set_from_requests(StandardWebhooks()).apply_to(
-    path='/hooks/supabase')
+for called in '/hooks/supabase', '/events/supabase':
+    schemathesis.auth.set_from_requests(StandardWebhooks()).apply_to(
+        path=called)
 
 
 @schemathesis.hook

@@ -105,6 +105,10 @@ static const struct {
     {"UserSyncMaxBodySize", "255", NULL},
     {"UserSyncMaxBodySize", "1048577", NULL},
     {"UserSyncMaxBodySize", "8k", NULL},
+    {"UserSyncEventHeader", "Host", "0123456789abcdef"},
+    {"UserSyncEventHeader", "X:Key", "0123456789abcdef"},
+    {"UserSyncEventHeader", "X-Key", "0123456789abcde"},
+    {"UserSyncEventHeader", "X-Key", "file:/nonexistent"},
 };
 
 static int is_untouched(const us_server_conf *conf)
@@ -115,7 +119,7 @@ static int is_untouched(const us_server_conf *conf)
            && conf->store_timeout == US_UNSET && conf->ca_file == NULL
            && conf->proxy == NULL && conf->forward_ip == US_UNSET
            && conf->table == NULL && conf->columns == NULL
-           && conf->own_lines == 0;
+           && conf->event_header == NULL && conf->own_lines == 0;
 }
 
 /* Nothing may be stored, and the message must start with the name. */
@@ -139,6 +143,33 @@ static void test_refusals(void)
                && dir->max_body_size == (apr_size_t)US_UNSET,
            "and nothing is stored, not even that it was there");
     }
+}
+
+/* A header has its value, and no other text. */
+static void test_event_header(void)
+{
+    static const char *const others[] = {"",
+                                         "0",
+                                         "0123456789abcde",
+                                         "0123456789abcdef0",
+                                         "0123456789ABCDEF",
+                                         "0123456789abcdeg"};
+    stub_server *server = make_server();
+    us_dir_conf *dir = us_config_create_dir(pool, NULL);
+    const us_event_header *header;
+    apr_size_t i;
+
+    is_str(
+        line(server, dir, "UserSyncEventHeader", "X-Key", "0123456789abcdef"),
+        NULL, "a header is taken");
+    header = us_config_event_header(conf_of(server));
+    is_str(header->name, "X-Key", "its name is stored");
+    ok(us_event_header_is(header, "0123456789abcdef"), "it has its value");
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        ok(!us_event_header_is(header, others[i]), "and not '%s'", others[i]);
+    }
+    ok(us_config_has_secrets(conf_of(server)), "its server takes events");
+    ok(!us_config_has_secrets(conf_of(make_server())), "others do not");
 }
 
 static void test_settings(void)
@@ -479,6 +510,7 @@ int main(void)
     apr_initialize();
     apr_pool_create(&pool, NULL);
     test_refusals();
+    test_event_header();
     test_settings();
     test_exposed_key();
     test_dump_runs_nothing();
