@@ -1,10 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * us_http.h: POST over pooled keep-alive connections.  http/http.c is the only
- * user of libcurl.
+ * us_http.h: POST and GET over pooled keep-alive connections.  http/http.c is
+ * the only user of libcurl.
  *
- * A client belongs to one child process, and any of its threads may use it.
+ * A client belongs to one process, and any of its threads may use it.
  * Each request in progress has its own handle.  Environment proxies are
  * ignored, redirects are not followed, http and https are the only protocols.
  */
@@ -13,7 +13,8 @@
 
 #include "usersync.h"
 
-/* The largest answer body that is read; a larger one gives US_HTTP_TOO_BIG. */
+/* The largest answer body that is read unless a client's options say more; a
+ * larger one gives US_HTTP_TOO_BIG. */
 #define US_HTTP_MAX_BODY ((apr_size_t)1024 * 1024)
 
 /* Headers that a request may have besides its client's. */
@@ -42,12 +43,14 @@ typedef struct us_http_options {
     apr_interval_time_t max_age;         /* usec until a new address of the
                                           * host is noticed, at least 2 s; 0: a
                                           * minute */
+    apr_size_t max_body; /* bytes of an answer; 0: US_HTTP_MAX_BODY.  With
+                          * more, connections keep buffers of that size */
     us_http_advice advice;               /* static texts */
 } us_http_options;
 
 typedef struct us_http_request {
     const us_http_url *url;
-    const char *body;
+    const char *body; /* of a POST */
     apr_size_t body_len;
     const char *headers[US_HTTP_MAX_HEADERS]; /* "Name: value" besides the
                                                * client's; NULL: none */
@@ -61,7 +64,7 @@ typedef enum us_http_result {
     US_HTTP_UNREACHABLE, /* failed before a byte of the request was sent */
     US_HTTP_TIMEOUT,     /* sent, no complete answer in time */
     US_HTTP_BROKEN,      /* sent, then cut off, reset or garbled */
-    US_HTTP_TOO_BIG      /* sent, the answer's body exceeds US_HTTP_MAX_BODY:
+    US_HTTP_TOO_BIG      /* sent, the answer's body exceeds the largest one:
                           * the server works, but its answer has that size */
 } us_http_result;
 
@@ -71,7 +74,8 @@ typedef struct us_http_answer {
     char *body;  /* NUL-terminated, wiped with the pool */
     apr_size_t body_len;
     const char *content_type;               /* NULL: none */
-    const char *wanted[US_HTTP_MAX_WANTED]; /* unless 2xx; or if TOO_BIG */
+    const char *wanted[US_HTTP_MAX_WANTED]; /* unless 2xx to a POST; or if
+                                             * TOO_BIG */
     const char *problem;         /* unless ANSWERED: the reason and advice */
     apr_interval_time_t elapsed; /* usec */
     us_http_handle *handle;      /* for us_http_done; NULL: none to return */
@@ -87,7 +91,7 @@ int us_http_start(apr_pool_t *pchild);
 us_http_client *us_http_client_create(apr_pool_t *pool,
                                       const us_http_options *options);
 
-/* Parses a URL to post to, which lives as long as pool.  NULL on failure. */
+/* Parses a URL to ask, which lives as long as pool.  NULL on failure. */
 us_http_url *us_http_url_create(apr_pool_t *pool, const char *text);
 
 /*
@@ -106,9 +110,13 @@ us_http_url *us_http_url_create(apr_pool_t *pool, const char *text);
 void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
                   const us_http_request *request, us_http_answer *answer);
 
+/* The same with a GET, which has no body. */
+void us_http_get(us_http_client *client, apr_pool_t *pool, const us_log *log,
+                 const us_http_request *request, us_http_answer *answer);
+
 /*
  * Gives back the connection of an answer.  The thread that called us_http_post
- * calls this once after it.  The answer itself stays valid.
+ * or us_http_get calls this once after it.  The answer itself stays valid.
  *
  * trusted  0: this was not the answer to the request.  The connection is
  *          closed, and no other request uses it.

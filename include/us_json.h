@@ -82,6 +82,15 @@ int us_json_array_has(const us_json *doc, const char *const *path,
  */
 us_slice us_json_raw(const us_json *doc, const char *const *path);
 
+/*
+ * The elements of the array path[]: raw text as us_json_raw gives it.
+ *
+ * Returns a list of us_slice, allocated from the document's pool; NULL: there
+ * is no such array.
+ */
+apr_array_header_t *us_json_elements(const us_json *doc,
+                                     const char *const *path);
+
 /* s (UTF-8) as a JSON string literal with quotes, allocated from pool. */
 const char *us_json_quote(apr_pool_t *pool, const char *s);
 

@@ -311,6 +311,27 @@ us_slice us_json_raw(const us_json *doc, const char *const *path)
     return slice;
 }
 
+apr_array_header_t *us_json_elements(const us_json *doc,
+                                     const char *const *path)
+{
+    const us_json_item *array = find(doc, path);
+    const us_json_item *items;
+    const us_json_item *at;
+    apr_array_header_t *list;
+
+    if (array == NULL || *text_of(doc, array) != '[') {
+        return NULL;
+    }
+    items = doc->list.items;
+    list = apr_array_make(doc->pool, 16, sizeof(us_slice));
+    for (at = array + 1; at < items + array->next; at = items + at->next) {
+        us_slice slice = {text_of(doc, at), at->len};
+
+        APR_ARRAY_PUSH(list, us_slice) = slice;
+    }
+    return list;
+}
+
 /* --- writing, which is json-c's --- */
 
 /* '/' is not escaped: the text goes into bodies, never into HTML. */

@@ -84,13 +84,13 @@ static int came_early(const us_http_handle *handle)
 
 /* --- callbacks --- */
 
-/* libcurl's write callback: collects the body, up to US_HTTP_MAX_BODY. */
+/* libcurl's write callback: collects the body, up to max_body. */
 static size_t collect(char *data, size_t one, size_t len, void *context)
 {
     us_http_handle *handle = context;
 
     (void)one; /* always 1, according to libcurl's manual */
-    if (len > US_HTTP_MAX_BODY - handle->body_len) {
+    if (len > handle->max_body - handle->body_len) {
         handle->body_too_big = 1;
         return 0; /* ends the transfer */
     }
@@ -260,10 +260,9 @@ static void set_constant_options(us_http_handle *handle,
         curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
     }
     curl_easy_setopt(curl, CURLOPT_USERAGENT, options->user_agent);
-    curl_easy_setopt(curl, CURLOPT_POST, 1L);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, handle->error);
     curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE,
-                     (curl_off_t)US_HTTP_MAX_BODY);
+                     (curl_off_t)handle->max_body);
     set_ages(curl, options->max_age);
     curl_easy_setopt(curl, CURLOPT_FORBID_REUSE,
                      is_tls_proxy(options) ? 1L : 0L);
@@ -280,6 +279,8 @@ us_http_handle *us_http_handle_create(const us_http_options *options)
     handle->curl = curl_easy_init();
     handle->body = malloc(BODY_START);
     handle->body_size = BODY_START;
+    handle->max_body
+        = options->max_body != 0 ? options->max_body : US_HTTP_MAX_BODY;
     if (handle->curl == NULL || handle->body == NULL) {
         us_http_handle_destroy(handle);
         return NULL;
@@ -310,7 +311,9 @@ void us_http_handle_forget(us_http_handle *handle)
 
 int us_http_handle_is_large(const us_http_handle *handle)
 {
-    return handle->body_size > 8 * BODY_START;
+    /* a client that asks for more has large answers all the time */
+    return handle->body_size > 8 * BODY_START
+           && handle->max_body <= US_HTTP_MAX_BODY;
 }
 
 /* --- one transfer --- */
@@ -351,6 +354,18 @@ static int must_repeat(const us_http_handle *handle, CURLcode rc)
     return rc == CURLE_OK && handle->kept && status == 408;
 }
 
+/* The method comes last: libcurl takes a body for a POST. */
+static void set_request(us_http_handle *handle, const us_http_request *request)
+{
+    handle->request_len = handle->is_get ? 0 : request->body_len;
+    curl_easy_setopt(handle->curl, CURLOPT_POSTFIELDS,
+                     handle->is_get ? NULL : request->body);
+    curl_easy_setopt(handle->curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                     (curl_off_t)handle->request_len);
+    curl_easy_setopt(handle->curl,
+                     handle->is_get ? CURLOPT_HTTPGET : CURLOPT_POST, 1L);
+}
+
 CURLcode us_http_handle_perform(us_http_handle *handle,
                                 const us_http_request *request)
 {
@@ -358,10 +373,7 @@ CURLcode us_http_handle_perform(us_http_handle *handle,
     apr_interval_time_t left;
     CURLcode rc;
 
-    curl_easy_setopt(handle->curl, CURLOPT_POSTFIELDS, request->body);
-    curl_easy_setopt(handle->curl, CURLOPT_POSTFIELDSIZE_LARGE,
-                     (curl_off_t)request->body_len);
-    handle->request_len = request->body_len;
+    set_request(handle, request);
     rc = attempt(handle, request->timeout, request->fresh_connection);
     left = deadline - us_clock_now();
     handle->repeated

@@ -22,7 +22,9 @@ struct us_http_handle {
     char *body; /* what has arrived; wiped after each use */
     apr_size_t body_len;
     apr_size_t body_size;
+    apr_size_t max_body;    /* the largest one that is read */
     apr_size_t request_len; /* of the request's body */
+    int is_get;             /* else it is a POST */
     apr_size_t head_len;    /* bytes of headers and trailers so far */
     int body_too_big;
     int head_too_big;

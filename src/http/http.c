@@ -89,6 +89,7 @@ us_http_client *us_http_client_create(apr_pool_t *pool,
     client->options.ca_file = apr_pstrdup(pool, options->ca_file);
     client->options.proxy = apr_pstrdup(pool, options->proxy);
     client->options.connect_timeout = options->connect_timeout;
+    client->options.max_body = options->max_body;
     client->options.advice = options->advice;
     client->options.max_age
         = options->max_age != 0 ? options->max_age : MAX_AGE;
@@ -238,6 +239,12 @@ static const char *problem_text(const us_http_client *client,
                                 const us_http_handle *handle, apr_pool_t *pool,
                                 CURLcode rc, long status)
 {
+    if (is_too_big(handle, rc) && handle->max_body > US_HTTP_MAX_BODY) {
+        return apr_psprintf(pool,
+                            "the answer is larger than %" APR_SIZE_T_FMT
+                            " bytes",
+                            handle->max_body);
+    }
     if (is_too_big(handle, rc)) {
         return status / 100 == 2
                    ? "the answer is larger than 1 MiB; most likely this "
@@ -296,7 +303,7 @@ static void fill_answer(const us_http_handle *handle, apr_pool_t *pool,
     answer->body = apr_pstrmemdup(pool, handle->body, handle->body_len);
     answer->body_len = handle->body_len;
     us_wipe_with(pool, answer->body, answer->body_len);
-    if (answer->status / 100 != 2) {
+    if (answer->status / 100 != 2 || handle->is_get) {
         fill_wanted(handle, pool, request, answer);
     }
 }
@@ -308,9 +315,10 @@ static void trace(const us_http_handle *handle, const us_log *log,
         return;
     }
     us_trace(log, APLOG_DEBUG,
-             "[%s] POST %s: %s, status %ld, %" APR_SIZE_T_FMT
+             "[%s] %s %s: %s, status %ld, %" APR_SIZE_T_FMT
              " bytes in %d ms, %s connection%s",
-             log->request_id, request->url->text,
+             log->request_id, handle->is_get ? "GET" : "POST",
+             request->url->text,
              answer->result == US_HTTP_ANSWERED ? "answered" : answer->problem,
              answer->status, answer->body_len,
              (int)apr_time_as_msec(answer->elapsed),
@@ -347,8 +355,9 @@ static struct curl_slist *all_headers(const us_http_client *client,
     return first;
 }
 
-void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
-                  const us_http_request *request, us_http_answer *answer)
+static void exchange(us_http_client *client, apr_pool_t *pool,
+                     const us_log *log, const us_http_request *request,
+                     int is_get, us_http_answer *answer)
 {
     us_http_handle *handle = handle_take(client);
     struct curl_slist extra[US_HTTP_MAX_HEADERS];
@@ -361,6 +370,7 @@ void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
         answer->problem = "out of memory";
         return;
     }
+    handle->is_get = is_get;
     curl_easy_setopt(handle->curl, CURLOPT_CURLU, request->url->parsed);
     curl_easy_setopt(handle->curl, CURLOPT_HTTPHEADER,
                      all_headers(client, request, extra));
@@ -391,6 +401,18 @@ void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
     else {
         handle_release(client, handle, 0);
     }
+}
+
+void us_http_post(us_http_client *client, apr_pool_t *pool, const us_log *log,
+                  const us_http_request *request, us_http_answer *answer)
+{
+    exchange(client, pool, log, request, 0, answer);
+}
+
+void us_http_get(us_http_client *client, apr_pool_t *pool, const us_log *log,
+                 const us_http_request *request, us_http_answer *answer)
+{
+    exchange(client, pool, log, request, 1, answer);
 }
 
 void us_http_done(us_http_client *client, us_http_answer *answer, int trusted)

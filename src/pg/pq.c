@@ -132,17 +132,20 @@ static int wait_for(PGconn *pg, short events, apr_time_t deadline)
     return ready > 0;
 }
 
-int us_pq_reconnect(void *native, apr_time_t deadline)
+/*
+ * Waits for a connection that PQresetStart or PQconnectStart has begun; poll
+ * is the function that goes with it.  libpq's manual: start as if it had
+ * returned WRITING; called too early, it never gets to the next of several
+ * addresses.
+ */
+static int finish_connect(PGconn *pg, apr_time_t deadline,
+                          PostgresPollingStatusType (*poll_it)(PGconn *))
 {
-    PGconn *pg = native;
-
-    /* libpq's manual: start as if PQresetPoll had returned WRITING; called too
-     * early, it never gets to the next of several addresses */
-    if (!PQresetStart(pg) || !wait_for(pg, POLLOUT, deadline)) {
+    if (!wait_for(pg, POLLOUT, deadline)) {
         return 0;
     }
     for (;;) {
-        switch (PQresetPoll(pg)) {
+        switch (poll_it(pg)) {
         case PGRES_POLLING_OK:
             return PQsetnonblocking(pg, 1) == 0;
         case PGRES_POLLING_READING:
@@ -159,6 +162,68 @@ int us_pq_reconnect(void *native, apr_time_t deadline)
             return 0;
         }
     }
+}
+
+int us_pq_reconnect(void *native, apr_time_t deadline)
+{
+    return PQresetStart(native)
+           && finish_connect(native, deadline, PQresetPoll);
+}
+
+/* --- connections of our own --- */
+
+/* What libpq says about a wrong text may quote a password from it: it is not
+ * passed on. */
+int us_pq_is_conninfo(const char *conninfo, int *has_password)
+{
+    char *problem = NULL;
+    PQconninfoOption *options;
+    const PQconninfoOption *option;
+
+    *has_password = 0;
+    if (strchr(conninfo, '=') == NULL && strstr(conninfo, "://") == NULL) {
+        return *conninfo != '\0'; /* the name of a database */
+    }
+    options = PQconninfoParse(conninfo, &problem);
+    PQfreemem(problem);
+    for (option = options; option != NULL && option->keyword != NULL;
+         option++) {
+        if (option->val != NULL
+            && (strcmp(option->keyword, "password") == 0
+                || strcmp(option->keyword, "sslpassword") == 0)) {
+            *has_password = 1;
+        }
+    }
+    PQconninfoFree(options);
+    return options != NULL;
+}
+
+static void ignore_notice(void *nothing, const PGresult *notice)
+{
+    (void)nothing;
+    (void)notice;
+}
+
+int us_pq_connect(const char *conninfo, const char *name, apr_time_t deadline,
+                  void **native)
+{
+    /* what comes later counts: dbname holds the whole text */
+    const char *const words[] = {"fallback_application_name", "dbname",
+                                 "client_encoding", NULL};
+    const char *const values[] = {name, conninfo, "UTF8", NULL};
+    PGconn *pg = PQconnectStartParams(words, values, 1);
+
+    *native = pg;
+    if (pg == NULL || PQstatus(pg) == CONNECTION_BAD) {
+        return 0;
+    }
+    PQsetNoticeReceiver(pg, ignore_notice, NULL);
+    return finish_connect(pg, deadline, PQconnectPoll);
+}
+
+void us_pq_close(void *native)
+{
+    PQfinish(native);
 }
 
 /* --- results --- */

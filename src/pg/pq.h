@@ -38,6 +38,31 @@ typedef enum us_pq_end {
 /* child_init: limits the time to connect if DBDParams does not. */
 void us_pq_environment(void);
 
+/*
+ * Is this a connection string of libpq's: NAME=VALUE ..., a postgresql:// URI,
+ * or the name of a database?
+ *
+ * has_password  set to whether a password or a key's passphrase is in it
+ */
+int us_pq_is_conninfo(const char *conninfo, int *has_password);
+
+/*
+ * Opens a connection of our own; mod_dbd knows nothing of it.  It speaks
+ * UTF-8, does not block, and keeps the server's notices to itself.
+ *
+ * conninfo  as above
+ * name      application_name, unless conninfo or the environment has one
+ * native    set to the connection, for us_pq_close; NULL: out of memory
+ *
+ * Returns 1 if it is open.  Else us_pq_problem says why it is not, unless the
+ * deadline has passed.
+ */
+int us_pq_connect(const char *conninfo, const char *name, apr_time_t deadline,
+                  void **native);
+
+/* Closes it; native may be NULL. */
+void us_pq_close(void *native);
+
 /* Starts a session for a connection.  There is none if memory is short. */
 void us_pq_watch(void *native);
 
