@@ -5,11 +5,19 @@ APXS ?= $(firstword $(wildcard /usr/bin/apxs /usr/bin/apxs2) apxs)
 SOURCES = mod_usersync.c $(sort $(wildcard src/*/*.c))
 HEADERS = $(sort $(wildcard include/*.h src/*/*.h))
 MODULE = .libs/mod_usersync.so
+RECONCILE = support/usersync-reconcile
+RECONCILE_PARTS = $(sort $(wildcard support/reconcile/*.c))
+RECONCILE_HEADERS = $(wildcard support/reconcile/*.h)
+# What the program shares with the module.
+RECONCILE_SHARED = $(addsuffix .c,$(addprefix src/base/,json json_scan wipe) \
+  $(addprefix src/config/,columns secret values) \
+  $(addprefix src/http/,cloexec handle heap http) $(addprefix src/pg/,fault pq) \
+  src/supabase/user src/users/batch_sql)
 PACKAGES = json-c libcurl libpq libssl libcrypto
 
 # httpd's and APR's headers come by -isystem: their ring macros trip
 # -Wcast-qual.  apxs names the same directories by -I, which gcc then ignores.
-INCLUDES := -Iinclude -Isrc $(addprefix -isystem ,$(sort $(shell for dir in \
+INCLUDES := -Iinclude -Isrc -Isupport $(addprefix -isystem ,$(sort $(shell for dir in \
   INCLUDEDIR APR_INCLUDEDIR APU_INCLUDEDIR; do $(APXS) -q $$dir; done 2>&-))) \
   $(shell pkg-config --cflags $(PACKAGES) 2>&-)
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes \
@@ -23,18 +31,33 @@ COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
 LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
 LIBRARIES := $(shell pkg-config --libs $(PACKAGES) 2>&-)
 LIBEXECDIR ?= $(shell $(APXS) -q LIBEXECDIR)
+SBINDIR ?= $(shell $(APXS) -q SBINDIR)
+MANDIR ?= $(shell $(APXS) -q MANDIR)
+UNITDIR ?= /lib/systemd/system
 
 .PHONY: all install uninstall help test test-asan test-tsan test-chaos soak \
   memcheck compare bench demo lint format clean check-build deps deps-test \
   deps-bench deps-demo deps-lint
 
-##   all         the module, .libs/mod_usersync.so; WERROR=1: no warning passes
-all: $(MODULE)
+##   all         the module, .libs/mod_usersync.so, and
+##               support/usersync-reconcile; WERROR=1: no warning passes
+all: $(MODULE) $(RECONCILE)
 
 # The libraries' headers are what a fresh machine lacks first.
 $(MODULE): $(SOURCES) $(HEADERS) Makefile | check-build
 	$(APXS) -c -o mod_usersync.la '-Wc,$(COMPILE_FLAGS) $(INCLUDES)' \
 	  '-Wl,$(SANITIZE) $(LINK_FLAGS)' $(LIBRARIES) $(SOURCES)
+
+CPPFLAGS_OF_HTTPD := $(shell $(APXS) -q EXTRA_CPPFLAGS 2>&-)
+
+build/support/%.o: %.c $(HEADERS) $(RECONCILE_HEADERS) Makefile | check-build
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) -fPIE $(INCLUDES) -c -o $@ $<
+
+$(RECONCILE): $(patsubst %.c,build/support/%.o,support/usersync-reconcile.c \
+  $(RECONCILE_PARTS) $(RECONCILE_SHARED))
+	$(CC) $(COMPILE_FLAGS) -pie $(LINK_FLAGS) -o $@ $^ $(LIBRARIES) \
+	  -laprutil-1 -lapr-1 -lpthread
 
 ##   install     the module among httpd's own, below DESTDIR; enables nothing
 install: $(MODULE)
@@ -65,7 +88,6 @@ UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
 UNIT_OBJECTS = $(patsubst %.c,build/unit/%.o,$(filter-out mod_usersync.c,$(SOURCES)))
 STAND_INS = $(patsubst %.c,build/unit/%.o,$(filter-out t/unit/test_%.c \
   t/unit/shm_double.c t/unit/tsan_atomics.c,$(wildcard t/unit/*.c)))
-CPPFLAGS_OF_HTTPD := $(shell $(APXS) -q EXTRA_CPPFLAGS 2>&-)
 UNIT_COMPILE = $(CC) -pthread $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) \
   $(INCLUDES) -It/unit
 UNIT_LIBRARIES = build/unit/stand-ins.a build/unit/usersync.a

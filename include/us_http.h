@@ -43,9 +43,9 @@ typedef struct us_http_options {
     apr_interval_time_t max_age;         /* usec until a new address of the
                                           * host is noticed, at least 2 s; 0: a
                                           * minute */
-    apr_size_t max_body; /* bytes of an answer; 0: US_HTTP_MAX_BODY.  With
+    apr_size_t max_body;   /* bytes of an answer; 0: US_HTTP_MAX_BODY.  With
                           * more, connections keep buffers of that size */
-    us_http_advice advice;               /* static texts */
+    us_http_advice advice; /* static texts */
 } us_http_options;
 
 typedef struct us_http_request {

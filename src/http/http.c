@@ -240,10 +240,9 @@ static const char *problem_text(const us_http_client *client,
                                 CURLcode rc, long status)
 {
     if (is_too_big(handle, rc) && handle->max_body > US_HTTP_MAX_BODY) {
-        return apr_psprintf(pool,
-                            "the answer is larger than %" APR_SIZE_T_FMT
-                            " bytes",
-                            handle->max_body);
+        return apr_psprintf(
+            pool, "the answer is larger than %" APR_SIZE_T_FMT " bytes",
+            handle->max_body);
     }
     if (is_too_big(handle, rc)) {
         return status / 100 == 2
@@ -314,17 +313,16 @@ static void trace(const us_http_handle *handle, const us_log *log,
     if (log->r == NULL || !APLOG_R_IS_LEVEL(log->r, APLOG_DEBUG)) {
         return;
     }
-    us_trace(log, APLOG_DEBUG,
-             "[%s] %s %s: %s, status %ld, %" APR_SIZE_T_FMT
-             " bytes in %d ms, %s connection%s",
-             log->request_id, handle->is_get ? "GET" : "POST",
-             request->url->text,
-             answer->result == US_HTTP_ANSWERED ? "answered" : answer->problem,
-             answer->status, answer->body_len,
-             (int)apr_time_as_msec(answer->elapsed),
-             handle->kept ? "kept" : "new",
-             handle->repeated ? " after an answer to no request on a kept one"
-                              : "");
+    us_trace(
+        log, APLOG_DEBUG,
+        "[%s] %s %s: %s, status %ld, %" APR_SIZE_T_FMT
+        " bytes in %d ms, %s connection%s",
+        log->request_id, handle->is_get ? "GET" : "POST", request->url->text,
+        answer->result == US_HTTP_ANSWERED ? "answered" : answer->problem,
+        answer->status, answer->body_len,
+        (int)apr_time_as_msec(answer->elapsed), handle->kept ? "kept" : "new",
+        handle->repeated ? " after an answer to no request on a kept one"
+                         : "");
 }
 
 /*

@@ -208,8 +208,8 @@ int us_pq_connect(const char *conninfo, const char *name, apr_time_t deadline,
                   void **native)
 {
     /* what comes later counts: dbname holds the whole text */
-    const char *const words[] = {"fallback_application_name", "dbname",
-                                 "client_encoding", NULL};
+    const char *const words[]
+        = {"fallback_application_name", "dbname", "client_encoding", NULL};
     const char *const values[] = {name, conninfo, "UTF8", NULL};
     PGconn *pg = PQconnectStartParams(words, values, 1);
 
