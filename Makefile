@@ -218,7 +218,8 @@ lint: deps-lint
 
 ##   format      puts C into the form that lint asks for
 format: deps-lint
-	clang-format -i mod_usersync.c src/*/*.[ch] include/*.h t/unit/*.[ch] \
+	clang-format -i mod_usersync.c src/*/*.[ch] include/*.h support/*.c \
+	  support/*/*.[ch] t/unit/*.[ch] \
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.

@@ -109,18 +109,23 @@ static const char *is_row_exactly(apr_pool_t *pool,
                        as_type(pool, "u.c0", table->types[0]), NULL);
 }
 
-/* Has the row no later state than $1?  Without the column nobody knows. */
+/* The user's state is from c1 at the earliest: what is known of them at $1 may
+ * have come into being after that, by a clock that is not as fine. */
+#define KNOWN "GREATEST(CAST($1 AS " MOMENT "), CAST(u.c1 AS " MOMENT "))"
+
+/* Has the row no later state than is known of the user?  Without the column
+ * nobody can tell. */
 static const char *is_due(apr_pool_t *pool, const us_batch_table *table)
 {
     int at = us_columns_find(table->columns, US_FIELD_UPDATED_AT);
     const char *column;
 
     if (at < 0) {
-        return "CAST($1 AS " MOMENT ") IS NOT NULL";
+        return KNOWN " IS NOT NULL";
     }
     column = of_row(pool, table, at);
     return apr_pstrcat(pool, "(", column, " IS NULL OR ", column,
-                       UNTIL "CAST($1 AS " MOMENT "))", NULL);
+                       UNTIL KNOWN ")", NULL);
 }
 
 /* ", updated_at = ..." from u.NAME; "" without that column. */
@@ -184,15 +189,17 @@ static const char *is_unmarked(apr_pool_t *pool, const us_batch_table *table,
 const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
 {
     int at = us_columns_find(table->columns, US_FIELD_UPDATED_AT);
-    const char *newer = "CAST($1 AS " MOMENT ") IS NULL";
+    const char *undated = "false";
+    const char *newer = KNOWN " IS NULL";
     const char *id = of_row(pool, table, 0);
     const char *differences = "";
-    int number = 1;
+    int number = 2; /* c0: the id, c1: the time of the state */
     int f;
 
     if (at >= 0) {
+        undated = apr_pstrcat(pool, of_row(pool, table, at), " IS NULL", NULL);
         newer = apr_pstrcat(pool, "COALESCE(", of_row(pool, table, at),
-                            AFTER "CAST($1 AS " MOMENT "), false)", NULL);
+                            AFTER KNOWN ", false)", NULL);
     }
     for (f = 0; f < US_BATCH_FOLLOWED; f++) {
         int i = us_columns_find(table->columns, us_batch_followed[f]);
@@ -208,9 +215,9 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
     return apr_pstrcat(
         pool, "SELECT u.n, ", id, " IS NOT NULL, COALESCE(",
         is_row_exactly(pool, table), ", false), ", newer, ", ",
-        table->dead != NULL ? "d.id IS NOT NULL" : "false", differences,
-        " FROM ", users(pool, 2, 1 + followed_count(table)), " LEFT JOIN ",
-        only(pool, table), " ON ", is_row_of(pool, table),
+        table->dead != NULL ? "d.id IS NOT NULL" : "false", ", ", undated,
+        differences, " FROM ", users(pool, 2, 2 + followed_count(table)),
+        " LEFT JOIN ", only(pool, table), " ON ", is_row_of(pool, table),
         table->dead != NULL ? apr_pstrcat(
             pool, " LEFT JOIN ", table->dead, " AS d ON d.id" EQUALS,
             as_type(pool, "u.c0", table->dead_id), NULL)
@@ -271,7 +278,7 @@ const char *us_batch_insert(apr_pool_t *pool, const us_batch_table *table,
     int i;
 
     for (i = 0; i < table->columns->nelts; i++) {
-        if ((mask & 1u << i) != 0) {
+        if ((mask & 1U << i) != 0) {
             const char *value = apr_psprintf(pool, "u.c%d", count++);
 
             names = apr_pstrcat(pool, names, comma, quoted(table, i), NULL);
@@ -313,7 +320,8 @@ const char *us_batch_update(apr_pool_t *pool, const us_batch_table *table)
         }
     }
     set = apr_pstrcat(pool, set, set_updated_at(pool, table, "c1"), NULL);
-    return update_of(pool, table, number, set);
+    /* without a followed field it begins with a comma */
+    return update_of(pool, table, number, *set == ',' ? set + 2 : set);
 }
 
 const char *us_batch_free_emails(apr_pool_t *pool, const us_batch_table *table)
@@ -330,10 +338,10 @@ const char *us_batch_free_emails(apr_pool_t *pool, const us_batch_table *table)
         }
         nothing = as_type(pool, nothing, table->types[1]);
     }
-    return apr_pstrcat(pool, "UPDATE ", only(pool, table), " SET ",
-                       quoted(table, 1), " = ", nothing, " WHERE ", id,
-                       EQUALS "ANY (CAST($2 AS ", table->types[0], "[])) AND ",
-                       is_due(pool, table), NULL);
+    return apr_pstrcat(
+        pool, "UPDATE ", only(pool, table), " SET ", quoted(table, 1), " = ",
+        nothing, " FROM ", users(pool, 2, 2), " WHERE ",
+        is_row_exactly(pool, table), " AND ", is_due(pool, table), NULL);
 }
 
 const char *us_batch_mark(apr_pool_t *pool, const us_batch_table *table)

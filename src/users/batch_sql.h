@@ -32,22 +32,30 @@ extern const us_field_kind us_batch_followed[US_BATCH_FOLLOWED];
 
 /* The columns of a comparison's result. */
 enum {
-    US_BATCH_PLACE,  /* of the user in the arrays, from 1 */
-    US_BATCH_ROW,    /* t: there is a row */
-    US_BATCH_EXACT,  /* t: its id is spelled as it should be */
-    US_BATCH_NEWER,  /* t: it has a later state than $1 */
-    US_BATCH_BURIED, /* t: a tombstone */
-    US_BATCH_DIFFERS /* for each of us_batch_followed: t: it differs */
+    US_BATCH_PLACE,   /* of the user in the arrays, from 1 */
+    US_BATCH_ROW,     /* t: there is a row */
+    US_BATCH_EXACT,   /* t: its id is spelled as it should be */
+    US_BATCH_NEWER,   /* t: it has a later state than the user */
+    US_BATCH_BURIED,  /* t: a tombstone */
+    US_BATCH_UNDATED, /* t: it has been given no state with a time */
+    US_BATCH_DIFFERS  /* for each of us_batch_followed: t: it differs */
 };
 
 /*
- * Compares rows with users: $1 a time stamp, $2 the ids, then the values of
- * those followed fields that have a column.  One row for each user.
+ * In all statements $1 is the time stamp at which the users were asked for,
+ * not an array.  A row with a state that is later than that, and than the
+ * user's own time, is left alone.
+ */
+
+/*
+ * Compares rows with users: $2 the ids, $3 the times of the users' states,
+ * then the values of those followed fields that have a column.  One row for
+ * each user.
  */
 const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table);
 
 /*
- * Inserts rows: $1 a time stamp, then the values of the columns whose bit is
+ * Inserts rows: from $2 on the values of the columns whose bit is
  * set in mask (bit 0, the id, always is); the others get the table's default.
  * A user with a tombstone later than $1 is left out.  Returns the ids of the
  * rows that came into being.
@@ -56,26 +64,24 @@ const char *us_batch_insert(apr_pool_t *pool, const us_batch_table *table,
                             unsigned mask);
 
 /*
- * Brings rows up to date: $1 a time stamp, $2 the ids, $3 the times of the new
- * states, then as for us_batch_compare.  Rows with a later state than $1 are
- * left alone.  Rows are locked in the order of their ids.  Returns the ids of
+ * Brings rows up to date: parameters as for us_batch_compare.  Rows are locked in the order of their ids.  Returns the ids of
  * the rows that were written.
  */
 const char *us_batch_update(apr_pool_t *pool, const us_batch_table *table);
 
 /*
  * Takes the e-mail away from rows that are about to get another one, so that
- * two may swap theirs: $1 a time stamp, $2 the ids.  A column that must not be
+ * two may swap theirs: $2 the ids, $3 the times.  A column that must not be
  * NULL holds a text made of the id until the transaction has an address for
  * it.
  */
 const char *us_batch_free_emails(apr_pool_t *pool,
                                  const us_batch_table *table);
 
-/* The ids of the rows that hold one of these e-mails: $1 the e-mails. */
+/* The ids of the rows that hold one of these e-mails: $1, an array. */
 const char *us_batch_holders(apr_pool_t *pool, const us_batch_table *table);
 
-/* Marks rows as deleted: $1 a time stamp, $2 the ids, $3 the times of the new
+/* Marks rows as deleted: $2 the ids, $3 the times of the new
  * states, $4 the times of the deletions.  Returns the ids as above. */
 const char *us_batch_mark(apr_pool_t *pool, const us_batch_table *table);
 
@@ -83,7 +89,7 @@ const char *us_batch_mark(apr_pool_t *pool, const us_batch_table *table);
  * as above.  Users without a row get a tombstone, too. */
 const char *us_batch_delete(apr_pool_t *pool, const us_batch_table *table);
 
-/* Removes the tombstones of users who live: $1 a time stamp, $2 the ids. */
+/* Removes the tombstones of users who live: $2 the ids. */
 const char *us_batch_raise(apr_pool_t *pool, const us_batch_table *table);
 
 /*

@@ -190,8 +190,8 @@ const char *us_rec_answer_list(apr_pool_t *pool, const char *text,
         us_slice slice = APR_ARRAY_IDX(users, i, us_slice);
         us_rec_user *user = NULL;
 
-        wrong = us_rec_answer_user(pool, slice.text, slice.len, columns,
-                                   &user);
+        wrong
+            = us_rec_answer_user(pool, slice.text, slice.len, columns, &user);
         list->users[i] = user;
     }
     list->count = users->nelts;

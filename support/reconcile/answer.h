@@ -29,7 +29,7 @@ const char *us_rec_answer_list(apr_pool_t *pool, const char *text,
 const char *us_rec_answer_user(apr_pool_t *pool, const char *text,
                                apr_size_t len,
                                const apr_array_header_t *columns,
-                               us_rec_user **user);
+                               us_rec_user **out);
 
 /* Supabase's code for an error: error_code, or code in older versions; NULL:
  * none. */

@@ -99,8 +99,8 @@ static us_rec_end refused(us_rec_run *run, apr_pool_t *pool,
         return us_rec_fail(
             run,
             "Supabase refuses the key (status %ld, %s): --key must name the "
-            "project's secret key (sb_secret_... or the legacy service_role "
-            "key), of the project in --url",
+            "secret key, or the legacy service_role key, of the project in "
+            "--url",
             answer->status, code);
     }
     return us_rec_fail(run,
@@ -253,7 +253,7 @@ static us_rec_end next_by_cursor(us_rec_source *source, apr_pool_t *pool,
 {
     api *a = source->data;
     const char *query = apr_psprintf(pool, "limit=%d", a->limit);
-    us_rec_list list;
+    us_rec_list list = {0};
     us_rec_end end;
     reply r;
 
@@ -333,7 +333,7 @@ static us_rec_end next_by_offset(us_rec_source *source, apr_pool_t *pool,
     us_rec_request request = us_rec_walk_request(&a->walk);
     apr_time_t *created;
     us_rec_yield yield;
-    us_rec_list list;
+    us_rec_list list = {0};
     us_rec_end end;
     reply r;
     int i;

@@ -12,8 +12,8 @@ static const char *const field_names[US_BATCH_FOLLOWED]
     = {"email", "is_anonymous", "banned_until", "deleted_at"};
 
 /* Their places in us_batch_followed. */
-#define BANNED (1u << 2)
-#define DELETED (1u << 3)
+#define BANNED (1U << 2)
+#define DELETED (1U << 3)
 
 const char *us_rec_value(const us_rec_target *target, const us_rec_user *user,
                          int i)
@@ -80,7 +80,7 @@ static const char *list_fields(apr_pool_t *pool, unsigned differs)
     int f;
 
     for (f = 0; f < US_BATCH_FOLLOWED; f++) {
-        if ((differs & 1u << f) != 0) {
+        if ((differs & 1U << f) != 0) {
             list = apr_pstrcat(pool, list, *list != '\0' ? "," : "",
                                field_names[f], NULL);
         }
@@ -101,11 +101,12 @@ static void judge(const us_rec_target *target, apr_pool_t *pool,
     int f;
 
     item->has_row = is_true(rows, row, US_BATCH_ROW);
+    item->is_undated = item->has_row && is_true(rows, row, US_BATCH_UNDATED);
     item->differs = 0;
     item->reason = NULL;
     for (f = 0; f < US_BATCH_FOLLOWED && item->has_row; f++) {
         if (is_true(rows, row, US_BATCH_DIFFERS + f)) {
-            item->differs |= 1u << f;
+            item->differs |= 1U << f;
         }
     }
     if (item->has_row && !is_true(rows, row, US_BATCH_EXACT)) {
@@ -145,18 +146,21 @@ us_rec_db_end us_rec_compare(us_rec_target *target, apr_pool_t *pool,
     const us_rec_user **users
         = apr_palloc(pool, sizeof(*users) * (apr_size_t)count);
     const char **ids = apr_palloc(pool, sizeof(*ids) * (apr_size_t)count);
-    const char *params[2 + US_BATCH_FOLLOWED];
+    const char **times = apr_palloc(pool, sizeof(*times) * (apr_size_t)count);
+    const char *params[3 + US_BATCH_FOLLOWED];
     us_rec_db_end end;
-    int number = 2;
+    int number = 3;
     int i;
 
     for (i = 0; i < count; i++) {
         users[i] = items[i].user;
         ids[i] = users[i]->identity.id;
+        times[i] = users[i]->identity.as_of;
     }
     params[0] = asked;
     params[1] = us_rec_db_array(pool, ids, count);
-    number += us_rec_followed(target, pool, users, count, params + 2);
+    params[2] = us_rec_db_array(pool, times, count);
+    number += us_rec_followed(target, pool, users, count, params + 3);
     end = us_rec_db_exec(target->run->db, pool, target->compare, number,
                          params, result);
     for (i = 0; end == US_REC_DB_OK && i < result->rows; i++) {

@@ -43,9 +43,9 @@ struct us_rec_source {
 };
 
 /* The admin API of run->options->url. */
-us_rec_end us_rec_api_create(us_rec_run *run, us_rec_source **source);
+us_rec_end us_rec_api_create(us_rec_run *run, us_rec_source **out);
 
 /* auth.users in the database run->options->from_db. */
-us_rec_end us_rec_auth_users_create(us_rec_run *run, us_rec_source **source);
+us_rec_end us_rec_auth_users_create(us_rec_run *run, us_rec_source **out);
 
 #endif /* US_REC_SOURCE_H */

@@ -38,7 +38,7 @@ const char *us_rec_notes_text(apr_pool_t *pool, const us_rec_notes *notes);
  * or work is refused.  Without --state the other functions do nothing.
  */
 us_rec_end us_rec_state_open(us_rec_run *run, us_rec_source *source,
-                             us_rec_target *target, us_rec_state **state);
+                             us_rec_target *target, us_rec_state **out);
 
 /* Is only the rest to be done, after the walk? */
 int us_rec_state_is_walked(const us_rec_state *state);

@@ -26,13 +26,14 @@ typedef struct us_rec_item {
     const us_rec_user *user;
     us_rec_class class;
     int has_row;
+    int is_undated;   /* it has no time of a state yet */
     unsigned differs; /* bits of us_batch_followed */
     const char *reason;
 } us_rec_item;
 
 /* Reads the table's catalog entry.  It must suit the options. */
 us_rec_end us_rec_target_create(us_rec_run *run, us_rec_source *source,
-                                us_rec_target **target);
+                                us_rec_target **out);
 
 /*
  * Compares some users with their rows: sets all but user of the items.

@@ -51,10 +51,10 @@ static unsigned mask_of(const job *j, const us_rec_item *item)
 
     for (i = 0; i < columns->nelts; i++) {
         if (us_rec_value(j->target, item->user, i) != NULL) {
-            mask |= 1u << i;
+            mask |= 1U << i;
         }
     }
-    return mask | 1u;
+    return mask | 1U;
 }
 
 static int is_new(const job *j, const us_rec_item *item, unsigned mask)
@@ -126,7 +126,7 @@ static us_rec_db_end insert_masked(const job *j, unsigned mask,
     int i;
 
     for (i = 0; i < table->columns->nelts; i++) {
-        if ((mask & 1u << i) != 0) {
+        if ((mask & 1U << i) != 0) {
             params[number++] = array_of(j, users, count, i);
         }
     }
@@ -209,11 +209,14 @@ static us_rec_db_end free_emails(const job *j, const us_rec_user **users,
     int more = given != NULL ? given->nelts : 0;
     const char **ids
         = apr_palloc(j->pool, sizeof(*ids) * (apr_size_t)(count + more + 1));
-    const char *params[2] = {j->asked};
+    const char **times = apr_pcalloc(
+        j->pool, sizeof(*times) * (apr_size_t)(count + more + 1));
+    const char *params[3] = {j->asked};
     int i;
 
     for (i = 0; i < count; i++) {
         ids[i] = users[i]->identity.id;
+        times[i] = users[i]->identity.as_of;
     }
     for (i = 0; i < more; i++) {
         ids[count + i] = APR_ARRAY_IDX(given, i, const char *);
@@ -222,7 +225,8 @@ static us_rec_db_end free_emails(const job *j, const us_rec_user **users,
         return US_REC_DB_OK;
     }
     params[1] = us_rec_db_array(j->pool, ids, count + more);
-    return run(j, us_batch_free_emails(j->pool, &j->target->table), 2, params);
+    params[2] = us_rec_db_array(j->pool, times, count + more);
+    return run(j, us_batch_free_emails(j->pool, &j->target->table), 3, params);
 }
 
 static us_rec_db_end write_all(const job *j, int frees,

@@ -9,7 +9,8 @@ max_columns=80
 max_lines=600
 max_function=60
 
-c_files=(mod_usersync.c src/*/*.[ch] include/*.h t/unit/*.[ch] t/fuzz/*.[ch]
+c_files=(mod_usersync.c src/*/*.[ch] include/*.h support/*.[ch]
+    support/*/*.[ch] t/unit/*.[ch] t/fuzz/*.[ch]
     t/bench/*.[ch])
 
 # Every script below t/ and .ci/, whatever its name.

@@ -33,6 +33,11 @@ module_files() {
     printf '%s\n' mod_usersync.c src/*/*.[ch] include/*.h
 }
 
+# The C files of the programs beside it.
+support_files() {
+    find support -name '*.[ch]' 2>/dev/null | sort
+}
+
 # C files without their comments and the content of their literals, each line
 # as FILE:NUMBER:CODE. "//" is kept: nothing else would show it.
 code_of() {

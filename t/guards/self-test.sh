@@ -26,6 +26,7 @@ fresh_copy() {
     cp "$top"/*.md "$work/tree/"
     cp "$top"/t/*.md "$work/tree/t/"
     (cd "$top" && cp --parents src/*/*.[ch] "$work/tree/")
+    (cd "$top" && cp --parents support/*.c support/*/*.[ch] "$work/tree/")
     cp "$top/sql/README.md" "$work/tree/sql/"
     cp "$top"/t/unit/*.[ch] "$work/tree/t/unit/"
     [[ ! -e $top/.libs/mod_usersync.so ]] ||
