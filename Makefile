@@ -12,7 +12,7 @@ RECONCILE_HEADERS = $(wildcard support/reconcile/*.h)
 RECONCILE_SHARED = $(addsuffix .c,$(addprefix src/base/,json json_scan wipe) \
   $(addprefix src/config/,columns secret values) \
   $(addprefix src/http/,cloexec handle heap http) $(addprefix src/pg/,fault pq) \
-  src/supabase/user src/users/batch_sql)
+  src/supabase/timestamp src/supabase/user src/users/batch_sql)
 PACKAGES = json-c libcurl libpq libssl libcrypto
 
 # httpd's and APR's headers come by -isystem: their ring macros trip

@@ -125,7 +125,7 @@ const char *us_rec_answer_user(apr_pool_t *pool, const char *text,
                                const apr_array_header_t *columns,
                                us_rec_user **out)
 {
-    static const us_user_place whole = {NULL, "id"};
+    static const us_user_place whole = {.id = "id"};
     us_rec_user *user = apr_pcalloc(pool, sizeof(*user));
     const char *created;
     us_json *doc;
