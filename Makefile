@@ -59,13 +59,23 @@ $(RECONCILE): $(patsubst %.c,build/support/%.o,support/usersync-reconcile.c \
 	$(CC) $(COMPILE_FLAGS) -pie $(LINK_FLAGS) -o $@ $^ $(LIBRARIES) \
 	  -laprutil-1 -lapr-1 -lpthread
 
-##   install     the module among httpd's own, below DESTDIR; enables nothing
-install: $(MODULE)
+##   install     the module among httpd's own, and usersync-reconcile with its
+##               manual page and units, below DESTDIR; enables nothing
+install: $(MODULE) $(RECONCILE)
 	install -D -m 644 $(MODULE) '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so'
+	install -D -m 755 $(RECONCILE) '$(DESTDIR)$(SBINDIR)/usersync-reconcile'
+	install -D -m 644 docs/man/usersync-reconcile.8 \
+	  '$(DESTDIR)$(MANDIR)/man8/usersync-reconcile.8'
+	install -D -m 644 -t '$(DESTDIR)$(UNITDIR)' \
+	  $(RECONCILE).service $(RECONCILE).timer
 
 ##   uninstall   removes it again
 uninstall: | check-build
-	rm -f '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so'
+	rm -f '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so' \
+	  '$(DESTDIR)$(SBINDIR)/usersync-reconcile' \
+	  '$(DESTDIR)$(MANDIR)/man8/usersync-reconcile.8' \
+	  '$(DESTDIR)$(UNITDIR)/usersync-reconcile.service' \
+	  '$(DESTDIR)$(UNITDIR)/usersync-reconcile.timer'
 
 check-build:
 	@t/install-deps --check
@@ -233,7 +243,7 @@ export USERSYNC_OPENAPI ?= $(CURDIR)/build/openapi
 ##   clean       removes all that was made here
 clean:
 	rm -rf .libs src/*/.libs t/unit/bin t/logs build
-	rm -f mod_usersync.la *.lo *.slo *.o src/*/*.lo src/*/*.slo src/*/*.o
+	rm -f $(RECONCILE) mod_usersync.la *.lo *.slo *.o src/*/*.lo src/*/*.slo src/*/*.o
 
 # --- fuzzing -----------------------------------------------------------------
 

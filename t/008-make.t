@@ -12,22 +12,24 @@ my $dir   = new_dir('make');
 sub make {
     my (@arguments) = @_;
     return run_command('make', '-C', $top, '-o', '.libs/mod_usersync.so',
-        @arguments);
+        '-o', 'support/usersync-reconcile', @arguments);
 }
 
 subtest 'install and uninstall' => sub {
     my $root = "$dir/a root";
     my ($status, $said) = make('install', "DESTDIR=$root");
     is $status, 0, 'installed' or diag $said;
-    my ($file, @more) = split /\n/, (run_command('find', $root, '!', '-type',
-        'd'))[1];
-    is_deeply \@more, [], 'a single file';
-    like $file, qr{^\Q$root\E/.*/modules/mod_usersync\.so$}, 'below DESTDIR';
+    my @files = split /\n/, (run_command('find', $root, '!', '-type', 'd'))[1];
+    is_deeply [sort map { m{([^/]+)$} } @files], [qw(mod_usersync.so
+        usersync-reconcile usersync-reconcile.8 usersync-reconcile.service
+        usersync-reconcile.timer)], 'the module, and the program with its own';
+    my ($file) = grep { m{^\Q$root\E/.*/modules/mod_usersync\.so$} } @files;
+    ok $file, 'below DESTDIR';
     is sprintf('%o', (stat $file)[2] & 07777), '644', 'for all to read';
     ok slurp($file) eq slurp($built), 'it is the module';
     ($status, $said) = make('uninstall', "DESTDIR=$root");
     is $status, 0, 'uninstalled' or diag $said;
-    ok !-e $file, 'and gone';
+    is_deeply [grep { -e } @files], [], 'and all are gone';
 };
 
 subtest 'help' => sub {

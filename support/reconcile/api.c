@@ -252,7 +252,9 @@ static us_rec_end next_by_cursor(us_rec_source *source, apr_pool_t *pool,
                                  us_rec_page *page)
 {
     api *a = source->data;
-    const char *query = apr_psprintf(pool, "limit=%d", a->limit);
+    /* oldest first: whoever is new during the walk comes at its end */
+    const char *query
+        = apr_psprintf(pool, "sort=created_at%%20asc&limit=%d", a->limit);
     us_rec_list list = {0};
     us_rec_end end;
     reply r;

@@ -128,9 +128,9 @@ static void judge(const us_rec_target *target, apr_pool_t *pool,
         item->reason = "no row";
     }
     else {
-        item->class = item->differs == 0              ? US_REC_SAME
-                      : (item->differs & BANNED) != 0 ? US_REC_BANNED
-                                                      : US_REC_STALE;
+        item->class = item->differs == 0        ? US_REC_SAME
+                      : item->differs == BANNED ? US_REC_BANNED
+                                                : US_REC_STALE;
         item->reason = list_fields(pool, item->differs);
     }
     if (item->class != US_REC_SAME && is_true(rows, row, US_BATCH_NEWER)) {

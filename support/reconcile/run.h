@@ -31,7 +31,7 @@ typedef enum us_rec_class {
     US_REC_SAME,    /* as it should be */
     US_REC_MISSING, /* no row */
     US_REC_STALE,   /* the row differs */
-    US_REC_BANNED,  /* the row differs in banned_until */
+    US_REC_BANNED,  /* the row differs in banned_until only */
     US_REC_DELETED, /* softly deleted at Supabase, and not here */
     US_REC_PHANTOM, /* a row whose user is gone */
     US_REC_REFUSED, /* the table does not take what it should */
