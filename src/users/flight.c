@@ -10,12 +10,16 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static us_flight *leaders;
 
-static us_flight *find_leader(const void *table, const char *id)
+/* A thread that looks for this user, and has begun since their standing
+ * changed last. */
+static us_flight *find_leader(const void *table, const char *id,
+                              us_sight sight)
 {
     us_flight *leader;
 
     for (leader = leaders; leader != NULL; leader = leader->next) {
-        if (leader->table == table && strcmp(leader->id, id) == 0) {
+        if (leader->table == table && leader->sight.count == sight.count
+            && strcmp(leader->id, id) == 0) {
             break;
         }
     }
@@ -76,9 +80,8 @@ int us_flight_begin(us_flight *flight, const void *table, const char *id,
     flight->outcome = US_STORE_UNAVAILABLE;
     flight->sight = sight;
     pthread_mutex_lock(&mutex);
-    leader = find_leader(table, id);
+    leader = find_leader(table, id, sight);
     if (leader != NULL) {
-        flight->sight = leader->sight;
         *outcome = follow(leader, flight, deadline, patient);
     }
     else {

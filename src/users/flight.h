@@ -41,9 +41,8 @@ typedef struct us_flight {
  * flight    any contents; must stay valid, with id, until us_flight_end if
  *           that has to follow
  * table     only compared
- * sight     taken before; if 0 is returned, flight->sight is the other
- *           thread's: its finding may be older than a change that this caller
- *           has to know
+ * sight     taken before.  A thread whose look began before a change of the
+ *           user's standing is not waited for: its finding is older
  * deadline  until when to wait, on us_clock_now()
  * patient   the caller is one of a limited number: a crowd does not shorten
  *           its wait

@@ -260,33 +260,24 @@ static us_outcome visit(us_users *users, us_call *call,
 /*
  * Another thread's finding also holds for this request if it must be the same:
  * a row exists, apart from its e-mail, and a table does not match.  But a row
- * that refused the gate's id and e-mail may accept all values of a login, and
- * a look that began before the user was banned says nothing about a request
- * that began afterwards.
- *
- * found  the other thread's sight
+ * that refused the gate's id and e-mail may accept all values of a login.
  */
 static us_outcome follow(us_users *users, us_call *call,
                          const us_identity *identity, us_outcome outcome,
-                         us_sight sight, us_sight found, apr_time_t start,
-                         apr_time_t deadline)
+                         us_sight sight, apr_time_t start, apr_time_t deadline)
 {
-    int is_older = is_seen(outcome) && found.count != sight.count;
     us_outcome known;
 
-    if ((!identity->snapshot || is_older) && outcome != US_TABLE_MISFIT) {
+    if (!identity->snapshot && outcome != US_TABLE_MISFIT) {
         if (outcome == US_OK && is_known(users, call, identity, &known)) {
             return known;
         }
         if (us_clock_now() < deadline) {
             return visit(users, call, identity, sight, deadline);
         }
-        if (is_older) {
-            outcome = US_STORE_UNAVAILABLE;
-        }
     }
     call->store_time = us_clock_now() - start;
-    if (outcome != US_OK) {
+    if (!is_seen(outcome)) {
         call->cause = "another request for this user's row has failed or "
                       "takes too long: see its line";
     }
@@ -308,8 +299,7 @@ static us_outcome look_after(us_users *users, us_call *call,
     if (!us_flight_begin(&flight, users, identity->id, sight,
                          is_hung ? start : deadline, call->has_seat,
                          &outcome)) {
-        return follow(users, call, identity, outcome, sight, flight.sight,
-                      start, deadline);
+        return follow(users, call, identity, outcome, sight, start, deadline);
     }
     outcome = visit(users, call, identity, sight, deadline);
     us_flight_end(&flight, outcome);

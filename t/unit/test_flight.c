@@ -56,6 +56,28 @@ static void nothing_is_left(const char *name)
     is_int(count, (long long)2 * USERS, "%s: nothing is left over", name);
 }
 
+/* A leader whose look began before a change is not waited for. */
+static void test_sights(void)
+{
+    us_sight later = {nothing.instance, nothing.count + 1};
+    us_outcome outcome = US_OUTCOME_COUNT;
+    us_flight old;
+    us_flight new;
+    us_flight third;
+
+    ok(leads(&old, &table[0], "ada"), "a look");
+    ok(us_flight_begin(&new, &table[0], "ada", later, us_clock_now(), 0,
+                       &outcome),
+       "one that began after a change is made beside it");
+    ok(!us_flight_begin(&third, &table[0], "ada", later, us_clock_now(), 0,
+                        &outcome),
+       "the next one waits for that");
+    ok(!leads(&third, &table[0], "ada"), "an older one waits for the old one");
+    us_flight_end(&old, US_OK);
+    us_flight_end(&new, US_USER_BANNED);
+    nothing_is_left("sights");
+}
+
 static void test_others(void)
 {
     us_flight flights[4];
@@ -318,6 +340,7 @@ int main(void)
 {
     crew_start("test_flight");
     test_others();
+    test_sights();
     test_late();
     test_followers();
     test_patience();
