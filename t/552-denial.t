@@ -166,6 +166,7 @@ subtest 'while PostgreSQL is away' => sub {
     is visit($httpd, '/app/file', $banned)->{status}, 200, 'let in';
     applied_ok send_event($httpd, event_for('banned', $banned));
     $httpd->allow_log(qr/store_unavailable|unsynced|let through/);
+    $httpd->allow_log(qr/AH00629|AH02655/);    # mod_dbd's own
     postgres->sql(postgres => "ALTER DATABASE $DB ALLOW_CONNECTIONS false");
     postgres->sql(postgres => 'SELECT pg_terminate_backend(pid) FROM
         pg_stat_activity WHERE datname = ?', $DB);
