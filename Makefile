@@ -95,7 +95,8 @@ help:
 # needs of the module and of the stand-ins for httpd.  Both are compiled once,
 # into libraries, of which the linker takes what a test refers to.
 UNIT_TESTS = $(patsubst t/unit/%.c,t/unit/bin/%,$(wildcard t/unit/test_*.c))
-UNIT_OBJECTS = $(patsubst %.c,build/unit/%.o,$(filter-out mod_usersync.c,$(SOURCES)))
+UNIT_OBJECTS = $(patsubst %.c,build/unit/%.o,$(filter-out mod_usersync.c \
+  support/reconcile/httpd.c,$(SOURCES) $(RECONCILE_PARTS)))
 STAND_INS = $(patsubst %.c,build/unit/%.o,$(filter-out t/unit/test_%.c \
   t/unit/shm_double.c t/unit/tsan_atomics.c,$(wildcard t/unit/*.c)))
 UNIT_COMPILE = $(CC) -pthread $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) \
@@ -114,7 +115,7 @@ build/unit/made-of: FORCE | check-build
 	  echo '$(UNIT_OBJECTS) $(STAND_INS) $(UNIT_COMPILE)' >$@
 FORCE:
 
-build/unit/%.o: %.c $(HEADERS) $(wildcard t/unit/*.h) Makefile build/unit/made-of
+build/unit/%.o: %.c $(HEADERS) $(RECONCILE_HEADERS) $(wildcard t/unit/*.h) Makefile build/unit/made-of
 	@mkdir -p $(@D)
 	$(UNIT_COMPILE) -c -o $@ $<
 
