@@ -64,7 +64,8 @@ const char *us_batch_insert(apr_pool_t *pool, const us_batch_table *table,
                             unsigned mask);
 
 /*
- * Brings rows up to date: parameters as for us_batch_compare.  Rows are locked in the order of their ids.  Returns the ids of
+ * Brings rows up to date: parameters as for us_batch_compare.  Rows are
+ * locked in the order of their ids.  Returns the ids of
  * the rows that were written.
  */
 const char *us_batch_update(apr_pool_t *pool, const us_batch_table *table);
