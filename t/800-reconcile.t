@@ -174,7 +174,7 @@ rows($db => 'TRUNCATE members, members_deleted');
 my @lost = map { sprintf '00000000-dead-4000-8000-%012d', $_ } 1 .. 30;
 double->add_crowd(n => 100);
 reconcile(from_double($db), '--apply');
-$fill->($_, 'lost@example.com') for @lost;
+$fill->($_, "$_\@example.com") for @lost;
 double->add_user(email => 'new@example.com');
 for my $max (undef, '5', '10%', '29') {
     my $many = reconcile(from_double($db), '--apply', '--json',

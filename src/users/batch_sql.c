@@ -189,7 +189,6 @@ static const char *is_unmarked(apr_pool_t *pool, const us_batch_table *table,
 const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
 {
     int at = us_columns_find(table->columns, US_FIELD_UPDATED_AT);
-    const char *undated = "false";
     const char *newer = KNOWN " IS NULL";
     const char *id = of_row(pool, table, 0);
     const char *differences = "";
@@ -197,7 +196,6 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
     int f;
 
     if (at >= 0) {
-        undated = apr_pstrcat(pool, of_row(pool, table, at), " IS NULL", NULL);
         newer = apr_pstrcat(pool, "COALESCE(", of_row(pool, table, at),
                             AFTER KNOWN ", false)", NULL);
     }
@@ -215,8 +213,7 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
     return apr_pstrcat(
         pool, "SELECT u.n, ", id, " IS NOT NULL, COALESCE(",
         is_row_exactly(pool, table), ", false), ", newer, ", ",
-        table->dead != NULL ? "d.id IS NOT NULL" : "false", ", ", undated,
-        differences, " FROM ", users(pool, 2, 2 + followed_count(table)),
+        table->dead != NULL ? "d.id IS NOT NULL" : "false", differences, " FROM ", users(pool, 2, 2 + followed_count(table)),
         " LEFT JOIN ", only(pool, table), " ON ", is_row_of(pool, table),
         table->dead != NULL ? apr_pstrcat(
             pool, " LEFT JOIN ", table->dead, " AS d ON d.id" EQUALS,

@@ -37,7 +37,6 @@ enum {
     US_BATCH_EXACT,   /* t: its id is spelled as it should be */
     US_BATCH_NEWER,   /* t: it has a later state than the user */
     US_BATCH_BURIED,  /* t: a tombstone */
-    US_BATCH_UNDATED, /* t: it has been given no state with a time */
     US_BATCH_DIFFERS  /* for each of us_batch_followed: t: it differs */
 };
 

@@ -101,7 +101,6 @@ static void judge(const us_rec_target *target, apr_pool_t *pool,
     int f;
 
     item->has_row = is_true(rows, row, US_BATCH_ROW);
-    item->is_undated = item->has_row && is_true(rows, row, US_BATCH_UNDATED);
     item->differs = 0;
     item->reason = NULL;
     for (f = 0; f < US_BATCH_FOLLOWED && item->has_row; f++) {

@@ -78,7 +78,7 @@ static us_rec_end verify(const batch *b, us_rec_item *const *items, int count,
     }
     for (i = 0; i < done; i++) {
         if (copies[i].class == US_REC_SAME) {
-            run->applied += items[i]->class != US_REC_SAME;
+            run->applied++;
             us_rec_report(run, items[i]->class, items[i]->user->identity.id,
                           items[i]->reason);
         }
@@ -323,16 +323,6 @@ static us_rec_end set_aside(const batch *b, const us_rec_item *item)
                : us_rec_fail(b->target->run, "out of memory");
 }
 
-/* A row that is as it should be gets the time of its state, so that an event
- * from before that does not change it. */
-static int needs_writing(const us_rec_item *item)
-{
-    return item->class == US_REC_SAME
-               ? item->is_undated && is_alive(item)
-                     && item->user->identity.as_of != NULL
-               : item->class <= US_REC_PHANTOM;
-}
-
 static us_rec_end act_on(const batch *b, us_rec_item *items, int count)
 {
     us_rec_run *run = b->target->run;
@@ -348,7 +338,8 @@ static us_rec_end act_on(const batch *b, us_rec_item *items, int count)
         if (class == US_REC_DELETED && items[i].has_row && !b->buries) {
             end = set_aside(b, &items[i]);
         }
-        else if (run->options->apply && needs_writing(&items[i])) {
+        else if (run->options->apply && class != US_REC_SAME
+                 && class <= US_REC_PHANTOM) {
             work[works++] = &items[i];
         }
         else {

@@ -26,7 +26,6 @@ typedef struct us_rec_item {
     const us_rec_user *user;
     us_rec_class class;
     int has_row;
-    int is_undated;   /* it has no time of a state yet */
     unsigned differs; /* bits of us_batch_followed */
     const char *reason;
 } us_rec_item;
