@@ -213,8 +213,9 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
     return apr_pstrcat(
         pool, "SELECT u.n, ", id, " IS NOT NULL, COALESCE(",
         is_row_exactly(pool, table), ", false), ", newer, ", ",
-        table->dead != NULL ? "d.id IS NOT NULL" : "false", differences, " FROM ", users(pool, 2, 2 + followed_count(table)),
-        " LEFT JOIN ", only(pool, table), " ON ", is_row_of(pool, table),
+        table->dead != NULL ? "d.id IS NOT NULL" : "false", differences,
+        " FROM ", users(pool, 2, 2 + followed_count(table)), " LEFT JOIN ",
+        only(pool, table), " ON ", is_row_of(pool, table),
         table->dead != NULL ? apr_pstrcat(
             pool, " LEFT JOIN ", table->dead, " AS d ON d.id" EQUALS,
             as_type(pool, "u.c0", table->dead_id), NULL)
