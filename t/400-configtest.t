@@ -85,6 +85,8 @@ my %BAD = (
     UserSyncMaxPerClient => [qr/Off, a number from 1 to 100000 or .*1% to 100%/,
         '0', '0%', '101%', '100001', '-1', '1.5', '50 %', '%', 'On', 'None',
         'Off ', '1e3', '99999999999999999999%'],
+    UserSyncOnDelete => [qr/Keep, Mark or Delete/,
+        'On', 'Off', 'None', 'Marked', 'Mark ', 'Keep,Mark', '1'],
     UserSyncEnsureUser    => [$STRING, @BAD_STRINGS],
     UserSyncEnsureEmail   => [$STRING, @BAD_STRINGS],
     UserSyncEnsureOnError => [qr/Deny or Allow/,
@@ -299,6 +301,7 @@ subtest 'good values' => sub {
         UserSyncMaxBodySize => ['256', '1048576', '8192'],
         UserSyncMaxConcurrent => ['1', '100000', '1%', '50%', '100%'],
         UserSyncMaxPerClient  => ['1', '100000', '1%', '100%', 'Off', 'off'],
+        UserSyncOnDelete => ['Keep', 'keep', 'Delete', 'DELETE'],
         UserSyncEnsureUser => ['%{REMOTE_USER}', '%{reqenv:OIDC_CLAIM_sub}',
             'a%{HTTP:X-Sub}b', '%{tolower:%{REMOTE_USER}}', 'nobody'],
         UserSyncEnsureEmail   => ['%{env:MAIL}', 'None', 'none'],
@@ -333,6 +336,11 @@ UserSyncColumn phone phone
 UserSyncColumn user_metadata.full_name '"Full ""Name"""'
 UserSyncColumn user_metadata.email email
 UserSyncColumn app_metadata.provider provider
+UserSyncColumn is_anonymous guest
+UserSyncColumn banned_until banned_until
+UserSyncColumn deleted_at '"Gone At"'
+UserSyncColumn updated_at supabase_updated_at
+UserSyncOnDelete Mark
 CONF
 };
 
@@ -351,6 +359,7 @@ my %LINE = (
     UserSyncForwardClientIP   => 'Off',
     UserSyncTable             => 'users',
     UserSyncColumn            => 'email email',
+    UserSyncOnDelete          => 'Keep',
     UserSyncMaxBodySize       => '8192',
     UserSyncMaxConcurrent     => '50%',
     UserSyncMaxPerClient      => '25%',

@@ -17,6 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The longest name that PostgreSQL does not cut. */
+#define NAME_BYTES 63
+
 /* "vhost (file:line)" for messages. */
 static const char *where(apr_pool_t *pool, const server_rec *s)
 {
@@ -135,6 +138,46 @@ static const char *check_columns(apr_pool_t *pool, const us_server_conf *conf)
                                     name);
             }
         }
+    }
+    return NULL;
+}
+
+/* How many bytes the last part of a quoted name has, where "" is a quote. */
+static int last_part_bytes(const char *quoted)
+{
+    size_t i = strlen(quoted) - 1; /* the quote at its end */
+    int bytes = 0;
+
+    while (i > 0 && (quoted[--i] != '"' || (i > 0 && quoted[i - 1] == '"'))) {
+        i -= quoted[i] == '"';
+        bytes++;
+    }
+    return bytes;
+}
+
+/* PostgreSQL would cut a longer name of the table of tombstones, and find
+ * another table or none. */
+static const char *check_on_delete(apr_pool_t *pool,
+                                   const us_server_conf *conf)
+{
+    static const char suffix[] = "_deleted"; /* as in users/store_sql.c */
+    apr_array_header_t *columns = us_config_columns(pool, conf);
+    const char *table = us_config_table(conf);
+    int most = NAME_BYTES - (int)strlen(suffix);
+
+    if (conf->on_delete == US_ON_DELETE_MARK
+        && us_columns_find(columns, US_FIELD_DELETED_AT) < 0) {
+        return "UserSyncOnDelete Mark needs UserSyncColumn deleted_at COLUMN, "
+               "a timestamptz column";
+    }
+    if (conf->on_delete == US_ON_DELETE_DELETE
+        && last_part_bytes(table) > most) {
+        return apr_psprintf(pool,
+                            "UserSyncOnDelete Delete: the name of the table "
+                            "of tombstones, that of UserSyncTable %s with %s "
+                            "after it, is longer than PostgreSQL's %d bytes: "
+                            "give the table a name of at most %d bytes",
+                            table, suffix, NAME_BYTES, most);
     }
     return NULL;
 }
@@ -383,6 +426,7 @@ static const char *find_fault(check *run, const server_rec *s,
         wrong = check_proxy(run->pool, conf);
         wrong = wrong == NULL ? check_timeouts(conf) : wrong;
         wrong = wrong == NULL ? check_columns(run->pool, conf) : wrong;
+        wrong = wrong == NULL ? check_on_delete(run->pool, conf) : wrong;
     }
     if (wrong == NULL && (asks || run->main_uses_store)) {
         wrong = check_store(run, s, found, asks);
