@@ -93,4 +93,60 @@ subtest 'UserSyncColumn updated_at' => sub {
     }
 };
 
+# ---- UserSyncOnDelete
+
+postgres()->sql($DB, $_) for
+    'CREATE TABLE users_deleted (id uuid PRIMARY KEY, deleted_at timestamptz '
+    . 'NOT NULL, updated_at timestamptz NOT NULL)',
+    'GRANT SELECT, INSERT, UPDATE, DELETE ON users_deleted TO "www-data"',
+    'GRANT DELETE ON users TO "www-data"';
+
+# What becomes of a user who is made and deleted: kept, marked or deleted.
+sub fate {
+    my ($server, $where) = @_;
+    my $id = new_id();
+    my $vhost = $where eq 'main' ? undef : $where;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    applied_ok send_event($server, { type => $_, id => $id },
+        vhost => $vhost), "$where: $_" for 'INSERT', 'DELETE';
+    return postgres()->value($DB, <<'SQL', $id, $id);
+SELECT COALESCE((SELECT CASE WHEN deleted_at IS NULL THEN 'kept'
+    ELSE 'marked' END FROM users WHERE id = ?),
+    (SELECT 'deleted' FROM users_deleted WHERE id = ?), 'gone')
+SQL
+}
+
+# Vhosts that say something else than their main server.
+my %own = (
+    same   => '',
+    lines  => 'UserSyncStoreTimeout 2s',
+    keep   => 'UserSyncOnDelete Keep',
+    mark   => 'UserSyncOnDelete mark',
+    delete => 'UserSyncOnDelete Delete',
+    last   => "UserSyncOnDelete Keep\nUserSyncOnDelete Delete",
+    none   => 'UserSyncColumn deleted_at None',
+);
+
+subtest 'UserSyncOnDelete' => sub {
+    my %said = (keep => 'kept', mark => 'marked', delete => 'deleted',
+        last => 'deleted');
+    my %main = ('' => 'marked', 'UserSyncOnDelete Keep' => 'kept',
+        'UserSyncOnDelete Delete' => 'deleted');
+    for my $line (sort keys %main) {
+        my $server = event_server($DB, children => 1, vhosts => \%own,
+            config => "$line\n")->start;
+        my $name = $line || 'no line';
+        is fate($server, 'main'), $main{$line}, "$name: the main server";
+        for my $where (qw(same lines)) {
+            is fate($server, $where), $main{$line}, "$name: $where inherits";
+        }
+        is fate($server, $_), $said{$_}, "$name: $_ has its own"
+            for sort keys %said;
+        # the default is Mark where there is a column, and Keep elsewhere
+        is fate($server, 'none'), $line =~ /Delete$/ ? 'deleted' : 'kept',
+            "$name: a vhost without the column";
+        $server->stop;
+    }
+};
+
 done_testing;

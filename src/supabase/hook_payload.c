@@ -35,8 +35,6 @@ static us_outcome invalid(us_call *call, const char *wrong)
                    "the signed body is not a hook's request: %s", wrong);
 }
 
-/* The claims of a token that is about to be signed: what a login returns is
- * in them, too. */
 /* The latest time that a time stamp can tell (seconds): the year 9999. */
 #define LATEST APR_INT64_C(253402300799)
 
@@ -54,6 +52,8 @@ static const char *take_issue_time(apr_pool_t *pool, const us_json *doc)
                : us_timestamp_text(pool, apr_time_from_sec(seconds));
 }
 
+/* The claims of a token that is about to be signed: what a login returns is
+ * in them, too. */
 static us_outcome take_claims(us_call *call, const us_json *doc,
                               const apr_array_header_t *columns,
                               us_hook_payload *payload)
