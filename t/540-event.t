@@ -139,7 +139,6 @@ subtest 'what is no event' => sub {
         ['another table', qr/of another table .*\(INSERT, public\.orders\)/,
             stock => stock_body(schema => 'public', table => 'orders')],
         ['another schema', undef, # a line about this cause has been written
-
             stock => stock_body(schema => 'public')],
         ['an unknown type', qr/type is not INSERT, .*\(TRUNCATE\)/,
             event => event_body(type => 'TRUNCATE')],

@@ -394,6 +394,16 @@ static const char *check_store(const check *run, const server_rec *s,
     return wrong;
 }
 
+/* Checks the lines of a server against each other. */
+static const char *check_lines(apr_pool_t *pool, const us_server_conf *conf)
+{
+    const char *wrong = check_proxy(pool, conf);
+
+    wrong = wrong == NULL ? check_timeouts(conf) : wrong;
+    wrong = wrong == NULL ? check_columns(pool, conf) : wrong;
+    return wrong == NULL ? check_on_delete(pool, conf) : wrong;
+}
+
 /* Returns what is wrong with one server, or NULL. */
 static const char *find_fault(check *run, const server_rec *s,
                               const us_conftree *found)
@@ -423,10 +433,7 @@ static const char *find_fault(check *run, const server_rec *s,
         wrong = check_event(run->pool, conf);
     }
     if (wrong == NULL && (has_handler || own_lines)) {
-        wrong = check_proxy(run->pool, conf);
-        wrong = wrong == NULL ? check_timeouts(conf) : wrong;
-        wrong = wrong == NULL ? check_columns(run->pool, conf) : wrong;
-        wrong = wrong == NULL ? check_on_delete(run->pool, conf) : wrong;
+        wrong = check_lines(run->pool, conf);
     }
     if (wrong == NULL && (asks || run->main_uses_store)) {
         wrong = check_store(run, s, found, asks);

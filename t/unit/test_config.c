@@ -119,7 +119,8 @@ static int is_untouched(const us_server_conf *conf)
            && conf->store_timeout == US_UNSET && conf->ca_file == NULL
            && conf->proxy == NULL && conf->forward_ip == US_UNSET
            && conf->table == NULL && conf->columns == NULL
-           && conf->event_header == NULL && conf->own_lines == 0;
+           && conf->event_header == NULL && conf->on_delete == US_UNSET
+           && conf->own_lines == 0;
 }
 
 /* Nothing may be stored, and the message must start with the name. */
@@ -216,6 +217,12 @@ static void test_settings(void)
     is_int(us_config_forward_ip(conf), US_FORWARD_OFF, "Off");
     line(server, dir, "UserSyncTable", "app.Users", NULL);
     is_str(us_config_table(conf), "\"app\".\"Users\"", "table");
+    line(server, dir, "UserSyncOnDelete", "delete", NULL);
+    is_int(conf->on_delete, US_ON_DELETE_DELETE, "Delete");
+    line(server, dir, "UserSyncOnDelete", "MARK", NULL);
+    is_int(conf->on_delete, US_ON_DELETE_MARK, "Mark");
+    line(server, dir, "UserSyncOnDelete", "Keep", NULL);
+    is_int(conf->on_delete, US_ON_DELETE_KEEP, "Keep");
     line(server, dir, "UserSyncMaxBodySize", "256", NULL);
     is_int((long long)us_config_max_body_size(dir), 256, "body size");
 }
@@ -291,6 +298,7 @@ static us_server_conf *full(const char *tag)
     conf->table = apr_pstrcat(pool, "table ", tag, NULL);
     conf->columns = apr_array_make(pool, 1, sizeof(column));
     APR_ARRAY_PUSH(conf->columns, us_column) = column;
+    conf->on_delete = (int)base + 6;
     conf->own_lines = 1;
     return conf;
 }
@@ -318,6 +326,7 @@ static void check_same(const us_server_conf *got, const us_server_conf *want,
     is_int(got->forward_ip, want->forward_ip, "%s: forward_ip", name);
     is_str(got->table, want->table, "%s: table", name);
     is_str(first_column(got), first_column(want), "%s: columns", name);
+    is_int(got->on_delete, want->on_delete, "%s: on_delete", name);
 }
 
 static void test_merge(void)
@@ -481,6 +490,28 @@ static void test_columns(void)
     }
 }
 
+/* What becomes of the deleted, with and without a line and a column. */
+static void test_delete_rule(void)
+{
+    us_server_conf *conf = us_config_create_server(pool, NULL);
+    us_column column = {US_FIELD_DELETED_AT, NULL, "\"gone\"", "gone"};
+
+    is_int(us_config_delete_rule(conf, us_config_columns(pool, conf)),
+           US_ON_DELETE_KEEP, "Keep without a column for it");
+    conf->columns = apr_array_make(pool, 1, sizeof(column));
+    us_columns_set(conf->columns, &column);
+    is_int(us_config_delete_rule(conf, us_config_columns(pool, conf)),
+           US_ON_DELETE_MARK, "Mark with one");
+    conf->on_delete = US_ON_DELETE_KEEP;
+    is_int(us_config_delete_rule(conf, us_config_columns(pool, conf)),
+           US_ON_DELETE_KEEP, "unless a line says otherwise");
+    column.quoted = NULL;
+    us_columns_set(conf->columns, &column);
+    conf->on_delete = US_UNSET;
+    is_int(us_config_delete_rule(conf, us_config_columns(pool, conf)),
+           US_ON_DELETE_KEEP, "Keep with None");
+}
+
 static void test_column_limit(void)
 {
     stub_server *server = make_server();
@@ -519,6 +550,7 @@ int main(void)
     test_merge_of_explicit_defaults();
     test_merge_dir();
     test_columns();
+    test_delete_rule();
     test_column_limit();
     test_help();
     apr_pool_destroy(pool);
