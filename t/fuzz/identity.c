@@ -155,6 +155,18 @@ void identity_check_value(const strict_node *user, int is_row, int i,
             "a value's text is the string, or the JSON");
 }
 
+/* The time of claims, in whole seconds. */
+static void check_issue_time(const us_identity *identity,
+                             const strict_node *claims)
+{
+    const strict_node *iat = strict_member(claims, "iat");
+
+    require(identity->as_of == NULL || identity_is_time(identity->as_of, 0),
+            "a token's time is a time");
+    require(identity->as_of == NULL || iat != NULL,
+            "and is there only if the token has one");
+}
+
 void identity_check(const us_identity *identity, const strict_node *user,
                     const char *name)
 {
@@ -170,7 +182,10 @@ void identity_check(const us_identity *identity, const strict_node *user,
     for (i = 1; i < IDENTITY_COLUMNS; i++) {
         identity_check_value(user, 0, i, &identity->values[i]);
     }
-    if (time != NULL && identity_is_time(time->string, 0)) {
+    if (strcmp(name, "sub") == 0) {
+        check_issue_time(identity, user);
+    }
+    else if (time != NULL && identity_is_time(time->string, 0)) {
         require(strict_is(time, identity->as_of), "it is of the user's time");
     }
     else {

@@ -26,10 +26,12 @@ void identity_check_value(const strict_node *user, int is_row, int i,
                           const us_value *value);
 
 /*
- * Requires that id, as_of and values are those of the user.
+ * Requires that id and values are those of the user, and as_of that of its
+ * updated_at.
  *
- * user  an object: Supabase's user, or the claims of a token
- * name  of the id in there
+ * user  an object: Supabase's user, or the claims of a token, whose time is that
+ *       of iat
+ * name  of the id in there: "sub" in claims
  */
 void identity_check(const us_identity *identity, const strict_node *user,
                     const char *name);
