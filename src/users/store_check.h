@@ -28,7 +28,7 @@ typedef struct us_store_verdict {
  * Returns US_PG_OK with a verdict, or the status of us_pg_exec, with error.
  */
 us_pg_status us_store_check(us_pg_conn *conn, apr_pool_t *pool,
-                            apr_time_t deadline, const us_store_table *table,
+                            apr_time_t deadline, const us_store_table *users,
                             us_store_verdict *verdict);
 
 #endif /* US_STORE_CHECK_H */
