@@ -109,6 +109,25 @@ static const char *is_row_exactly(apr_pool_t *pool,
                        as_type(pool, "u.c0", table->types[0]), NULL);
 }
 
+/*
+ * The row of each user, or NULLs, as t.  OFFSET keeps the planner from joining
+ * all rows of the table: it may know nothing of a table that was empty until a
+ * minute ago.  Columns are named since the role may not read the others.
+ */
+static const char *join_rows(apr_pool_t *pool, const us_batch_table *table)
+{
+    const char *names = "";
+    int i;
+
+    for (i = 0; i < table->columns->nelts; i++) {
+        names = apr_pstrcat(pool, names, i > 0 ? ", " : "",
+                            of_row(pool, table, i), NULL);
+    }
+    return apr_pstrcat(pool, " LEFT JOIN LATERAL (SELECT ", names, " FROM ",
+                       only(pool, table), " WHERE ", is_row_of(pool, table),
+                       " OFFSET 0) AS t ON true", NULL);
+}
+
 /* The user's state is from c1 at the earliest: what is known of them at $1 may
  * have come into being after that, by a clock that is not as fine. */
 #define KNOWN "GREATEST(CAST($1 AS " MOMENT "), CAST(u.c1 AS " MOMENT "))"
@@ -214,8 +233,8 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
         pool, "SELECT u.n, ", id, " IS NOT NULL, COALESCE(",
         is_row_exactly(pool, table), ", false), ", newer, ", ",
         table->dead != NULL ? "d.id IS NOT NULL" : "false", differences,
-        " FROM ", users(pool, 2, 2 + followed_count(table)), " LEFT JOIN ",
-        only(pool, table), " ON ", is_row_of(pool, table),
+        " FROM ", users(pool, 2, 2 + followed_count(table)),
+        join_rows(pool, table),
         table->dead != NULL ? apr_pstrcat(
             pool, " LEFT JOIN ", table->dead, " AS d ON d.id" EQUALS,
             as_type(pool, "u.c0", table->dead_id), NULL)

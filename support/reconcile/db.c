@@ -148,13 +148,17 @@ static us_rec_db_end simple(us_rec_db *db, apr_pool_t *pool, const char *sql,
 }
 
 /* LOCAL: a pooler's connection belongs to others afterwards.  While we wait
- * for one row, logins may wait for those that we have locked before. */
+ * for one row, logins may wait for those that we have locked before.  Rows are
+ * found by their id: the planner may know nothing of a table that was empty a
+ * minute ago, and read all of it for each batch. */
 us_rec_db_end us_rec_db_begin(us_rec_db *db, apr_pool_t *pool,
                               us_pg_result *result)
 {
     return simple(db, pool,
                   "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL "
-                  "idle_in_transaction_session_timeout = '10s'",
+                  "idle_in_transaction_session_timeout = '10s'; "
+                  "SET LOCAL enable_hashjoin = off; "
+                  "SET LOCAL enable_mergejoin = off",
                   result);
 }
 
