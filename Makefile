@@ -272,7 +272,8 @@ FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan log shm wipe) 
   event_header hook_secret secret values) $(addprefix src/supabase/,answer \
   answer_code answer_error answer_text event_payload hook_payload log_name \
   timestamp user webhook) \
-  $(addprefix src/doors/,headers request))
+  $(addprefix src/doors/,headers request) \
+  $(addprefix support/reconcile/,answer ids state run))
 
 build/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(FUZZ_SUPPORT) $(FUZZED) \
   $(wildcard t/unit/*_stubs.c) $(HEADERS) $(FUZZ_HEADERS) Makefile | deps-fuzz
