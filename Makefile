@@ -202,11 +202,13 @@ compare: deps-test
 # Side by side with what else could do it, in turn; t/bench/run tells more.
 # SCENARIOS (all), ROUNDS and SECONDS of each run; KEEP=1: the others' results;
 # QUIET=10: runs again what was disturbed by more than 10 % of the machine.
+# USERS: how many the scenario "reconcile" has.
 bench: deps-bench
 	$(MAKE) all build/bench/upstream build/bench/lookups
 	t/bench/node-pg
+	t/bench/supabase-py
 	BENCH_ROUNDS='$(ROUNDS)' BENCH_SECONDS='$(SECONDS)' BENCH_KEEP='$(KEEP)' \
-	  BENCH_QUIET='$(QUIET)' t/bench/run $(SCENARIOS)
+	  BENCH_QUIET='$(QUIET)' BENCH_USERS='$(USERS)' t/bench/run $(SCENARIOS)
 
 build/bench/upstream: t/bench/upstream.c t/bench/upstream_auth.c \
   t/bench/upstream_auth.h Makefile

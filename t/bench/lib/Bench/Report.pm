@@ -93,6 +93,11 @@ sub progress {
     if (defined $run->{kb}) {
         printf "  %d  %-9s %8.1f KB for each\n", $round, $name, $run->{kb};
     }
+    elsif (defined $run->{peak_kb}) {
+        printf "  %d  %-14s %8.1f s  %8.0f/s  %6.1f us  %5.1f MB  load %s"
+            . "  others %2.0f %%\n", $round, $name, @$run{qw(seconds rate cpu)},
+            $run->{peak_kb} / 1024, $run->{load}, 100 * $run->{others};
+    }
     elsif (defined $run->{client_cpu}) {
         printf "  %d  %-9s %8.0f/s  client %6.1f us  server %6.1f us\n", $round,
             $name, @$run{qw(rate client_cpu server_cpu)};
@@ -207,6 +212,24 @@ sub _table_gate {
         }) . "  ratio     $part->{what} " . _range('%.3f', $part->{ratio})
             . "\n";
     } sort keys %$result;
+}
+
+sub _table_reconcile {
+    my ($result) = @_;
+    my $text = sprintf "  %-14s %9s %8s %-22s %8s %8s %8s %8s %10s\n", 'run',
+        'users', 's', 'users/s', 'CPU us', 'CPU s', 'PG us', 'list us',
+        'MB (1/4)';
+    for my $name (sort keys %{ $result->{runs} }) {
+        my ($way, $run) = ((split ' ', $name)[0], $result->{runs}{$name});
+        $text .= sprintf "  %-14s %9d %8.1f %-22s %8.1f %8.1f %8.1f %8.1f"
+            . " %4.1f (%.1f)%s\n", $name, $result->{users}{$way},
+            $run->{seconds}{median}, _range('%.0f', $run->{rate}),
+            (map { $run->{$_}{median} }
+                qw(cpu cpu_seconds pg_cpu source_cpu)),
+            (map { $run->{$_}{high} / 1024 } qw(peak_kb quarter_kb)),
+            $run->{missed}{high} ? "  $run->{missed}{high} missed" : '';
+    }
+    return $text;
 }
 
 sub _table_prepared {

@@ -18,6 +18,7 @@ use Bench::Httpd ();
 use Bench::Measure qw(rounds run_wrk spread);
 use Bench::OpenLoop ();
 use Bench::Process qw(cpu_seconds family pss_kb);
+use Bench::ReconcileScenario ();
 
 my $CLIENTS = 16;
 my $DELAY   = 200;
@@ -26,7 +27,7 @@ my $WAITING = 500;
 # In the order in which they run.
 our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls memory hung
     prepared gate-warm gate-cold gate-users gate-dbd hook-cached hook-known
-    hook-crowd);
+    hook-crowd reconcile);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
@@ -53,6 +54,8 @@ our %TITLE = (
         . ' beside the login of the same',
     'hook-crowd'  => "token hook, known users, $WAITING calls at a time, tuned"
         . ' limits',
+    reconcile => 'usersync-reconcile: an empty table, and nothing to do,'
+        . ' beside a script in Python',
 );
 
 # Where shorter runs would be less useful: a client that waits 200 ms for each
@@ -104,6 +107,8 @@ sub _of {
         return $code->({ _options($run) }, $start, $run->{world});
     };
 }
+
+sub _reconcile { return Bench::ReconcileScenario::run(@_) }
 
 sub _known {
     my ($run, $start) = @_;

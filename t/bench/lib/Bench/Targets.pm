@@ -36,6 +36,24 @@ sub _all_cpu {
     };
 }
 
+# The ratio of usersync-reconcile to the script, of the medians.
+sub _walk {
+    my ($what, $this, $that) = @_;
+    return sub {
+        my $runs = $_[0]{reconcile}{result}{runs};
+        return $runs->{$this}{$what}{median} / $runs->{$that}{$what}{median};
+    };
+}
+
+# The most memory that any of its runs has taken, in MB.
+sub _walk_memory {
+    my ($scenarios) = @_;
+    my $runs = $scenarios->{reconcile}{result}{runs};
+    my ($most) = sort { $b <=> $a } map { $runs->{$_}{peak_kb}{high} }
+        grep { !/^script/ } keys %$runs;
+    return $most / 1024;
+}
+
 # scenario, description, least or most, the bound, how to get it, format
 my @TARGETS = (
     ['known', 'the upstream is never the bottleneck: its rate / the module\'s',
@@ -95,6 +113,16 @@ my @TARGETS = (
         ['hook-crowd', "hooks refused, 500 at a time, $what", most => 0,
             sub { $_[0]{'hook-crowd'}{result}{$label}{refused} }];
     } ['cached', 'known to the cache'], ['looked-up', 'no cache']),
+    (map {
+        my $way = $_;
+        map { ['reconcile', "users/s of usersync-reconcile / of a script, $way"
+            . ", $_ run", least => 2, _walk('rate', "$way $_", "script $_")],
+            ['reconcile', "CPU of a script / of usersync-reconcile, $way, $_"
+            . ' run', least => 5, _walk('cpu', "script $_", "$way $_")];
+        } qw(first second);
+    } qw(cursor offset from-db)),
+    ['reconcile', 'the most memory of usersync-reconcile in MB', most => 100,
+        \&_walk_memory],
     ['hung', 'static file beside a hung upstream / beside a Redirect 503',
         least => 0.90, sub { $_[0]{hung}{result}{ratio}{median} }],
 );
