@@ -8,7 +8,8 @@ package Bench::Gate;
 #   users => file of Bench::Crowd's, count => how many they are
 #
 # Requests of the kind "known" are by one of them at random, "unknown" by one
-# after the other, "missing" by a user without a row.
+# after the other, "missing" by a user without a row. refused => 403: each is
+# refused with this status, and that is what is measured.
 
 use strict;
 use warnings;
@@ -47,7 +48,8 @@ sub makes_rows {
 
 sub load {
     my ($self, $kind, %arg) = @_;
-    return (mode => 'any', first => 0, count => $self->{count})
+    return (mode => 'any', first => 0, count => $self->{count},
+        refused => $self->{refused})
         if $kind eq 'known' || !$self->has_rows;
     my $count = $MOST * $arg{seconds};
     return (mode => 'each', first => 0, count => $count,
@@ -70,8 +72,9 @@ sub check {
     my @got = map { UserSync::HTTP->exchange(GET => $self->route->{url},
         undef, @$_) } [split /: /, $line], [];
     my ($status, $refused) = map { $_->{status} || $_->{error} } @got;
+    my $want = $self->{refused} || 200;
     die "$self->{name} does not do $kind: $status, $refused "
-        . ($got[0]{body} || '') . "\n" if "$status $refused" ne '200 401';
+        . ($got[0]{body} || '') . "\n" if "$status $refused" ne "$want 401";
     die "$self->{name}: no row came out of $kind\n"
         if $self->has_rows && !$self->{world}->pg->value($self->{db} =>
             'SELECT count(*) FROM users WHERE id = ?',
@@ -86,7 +89,8 @@ sub meet_all {
     while ($met < $self->{count}) {
         my $left = $self->{count} - $met;
         my $seen = run_wrk(%{ $self->route }, mode => 'each', first => $met,
-            count => $left, connections => 16, seconds => 1);
+            count => $left, connections => 16, seconds => 1,
+            refused => $self->{refused});
         $met += $seen->{requests} < $left ? $seen->{requests} : $left;
     }
     $self->{met} = (stat $self->{httpd}->access_log)[7];

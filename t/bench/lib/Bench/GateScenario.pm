@@ -16,6 +16,9 @@ my $TOKENS = 500;
 # Known to the cache.
 my $KNOWN = 10_000;
 
+# As many as the smaller database has.
+my $FEW = 1_000;
+
 # Known by name; more than one run of "unknown" can use.
 my $NAMES = 1_000_000;
 
@@ -84,6 +87,26 @@ sub dbd {
             _rounds('known', \@all, { %$options, connections => $count }));
     }
     return \%result;
+}
+
+# Users who are banned, in their rows and thus in the cache, and others.
+sub banned {
+    my ($options, $start, $world) = @_;
+    my %with = (auth => 'basic', db => 'small', count => $FEW,
+        users => Bench::Crowd::names($world, 'small', $FEW),
+        more => "UserSyncCacheTimeout 1h\n" . join '',
+            map {"UserSyncColumn $_ $_\n"} qw(updated_at banned_until));
+    $world->add_life('small');
+    $world->count_statements(1);
+    my $known = $start->('gate', %with);
+    $known->meet_all;
+    $world->ban('small');
+    my $banned = $start->('gate', %with, label => 'banned', refused => 403);
+    $banned->meet_all;
+    my $result = _paired('cpu', 'banned', 'gate', rounds('known',
+        [$known, $banned], %$options, statements => 1));
+    $world->refill('small');
+    return { known => $result };
 }
 
 # Rounds after all users have been met.

@@ -36,7 +36,8 @@ sub spread {
         all => [@_] };
 }
 
-# wrk's result: url, connections, seconds, mode, first, count, seed, headers
+# wrk's result: url, connections, seconds, mode, first, count, seed, headers;
+# refused: it is a failure if an answer is none of status 400 or more
 sub run_wrk {
     my (%arg) = @_;
     my ($status, $said) = run_command('wrk', '-t', 1, '-c',
@@ -47,9 +48,11 @@ sub run_wrk {
     my ($line) = $said =~ /^(\{.*\})$/m;
     die "wrk $arg{url}:\n$said" if $status || !defined $line;
     my $seen = JSON::PP::decode_json($line);
-    my $failed = 0;
-    $failed += $seen->{$_} for qw(status connect read write timeout);
-    my $good = $seen->{requests} - $seen->{status};
+    my $bad = $arg{refused} ? $seen->{requests} - $seen->{status}
+        : $seen->{status};
+    my $failed = $bad;
+    $failed += $seen->{$_} for qw(connect read write timeout);
+    my $good = $seen->{requests} - $bad;
     die "$arg{url}: $failed of $seen->{requests} requests failed:\n$said"
         if $good <= 0 || $failed > $TOLERATED * $seen->{requests};
     return { %$seen, failed => $failed, good => $good,

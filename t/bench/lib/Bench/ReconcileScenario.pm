@@ -1,9 +1,10 @@
 package Bench::ReconcileScenario;
 
 # The scenario of usersync-reconcile, see Bench::Scenario: BENCH_USERS users
-# (1 000 000) go into an empty table, and are then compared once more, with each
-# source in turn and with the script that comes to mind first. The script gets
-# fewer users; the rates are compared.
+# (1 000 000) go into an empty table, and are then compared once more: from the
+# admin API, or from auth.users without and with an index on created_at, and in
+# turn with the script that comes to mind first. The script gets fewer users;
+# the rates are compared.
 
 use strict;
 use warnings;
@@ -34,18 +35,22 @@ SQL
 # Between two looks at a process.
 my $INTERVAL = 0.05;
 
-sub run {
-    my ($run) = @_;
+sub api { return _run_all($_[0], qw(cursor offset script)) }
+
+sub db { return _run_all($_[0], qw(from-db indexed script)) }
+
+sub _run_all {
+    my ($run, @ways) = @_;
     my $n = $ENV{BENCH_USERS} || 1_000_000;
     die "BENCH_USERS is not a number above 0: $n\n" if $n !~ /^[1-9]\d*$/;
     my $few = $n < $MOST_OF_SCRIPT ? $n : $MOST_OF_SCRIPT;
-    my %users = (cursor => $n, offset => $n, 'from-db' => $n, script => $few);
-    my $self = _begin($run->{world}, $n);
+    my %users = map { $_ => $_ eq 'script' ? $few : $n } @ways;
+    my $self = _begin($run->{world});
+    _fill($self, $n) if $users{indexed};
     my (%seen, @order);
     my $done = eval {
         for my $round (1 .. $run->{rounds}) {
-            @order = @order ? (@order[1 .. $#order], $order[0])
-                : qw(cursor offset from-db script);
+            @order = @order ? (@order[1 .. $#order], $order[0]) : @ways;
             for my $way (@order) {
                 _prepare($self, $way, $users{$way});
                 for my $time (qw(first second)) {
@@ -77,15 +82,12 @@ sub _summary {
 # ---- the project and the table
 
 sub _begin {
-    my ($world, $n) = @_;
+    my ($world) = @_;
     my $pg = $world->pg;
     if (!$pg->value(postgres =>
             'SELECT count(*) FROM pg_database WHERE datname = ?', $DB)) {
         $pg->createdb($DB);
         $pg->sql($DB => $TABLE);
-        UserSync::AuthUsers->create($pg, $DB)->fill($n);
-        # or the first to read them would set their hint bits
-        $pg->sql($DB => 'VACUUM (ANALYZE) auth.users');
     }
     my $dir = make_dir($world->dir . '/reconcile');
     my $double = UserSync::Double->start(dir => "$dir/double");
@@ -94,10 +96,26 @@ sub _begin {
     return { world => $world, pg => $pg, dir => $dir, double => $double };
 }
 
+sub _fill {
+    my ($self, $n) = @_;
+    UserSync::AuthUsers->create($self->{pg}, $DB)->fill($n);
+    # or the first to read them would set their hint bits
+    $self->{pg}->sql($DB => 'VACUUM (ANALYZE) auth.users');
+    return;
+}
+
+sub _reads_table { return $_[0] =~ /^(?:from-db|indexed)$/ }
+
 sub _prepare {
     my ($self, $way, $n) = @_;
     $self->{double}->reset;
-    if ($way ne 'from-db') {
+    if (_reads_table($way)) {
+        $self->{pg}->sql($DB => 'DROP INDEX IF EXISTS auth.by_time');
+        $self->{pg}->sql($DB =>
+            'CREATE INDEX by_time ON auth.users (created_at)')
+            if $way eq 'indexed';
+    }
+    else {
         $self->{double}->config(cursor_pagination => $way eq 'cursor' ? 1 : 0,
             record_requests => 0);
         $self->{double}->add_crowd(n => $n);
@@ -115,7 +133,7 @@ sub _command {
     return ('/usr/bin/python3', top_dir() . '/t/bench/apps/backfill.py', $url,
         $dsn) if $way eq 'script';
     return (top_dir() . '/support/usersync-reconcile',
-        $way eq 'from-db' ? ('--from-db', $dsn)
+        _reads_table($way) ? ('--from-db', $dsn)
         : ('--url', $url, '--key', "file:$self->{dir}/key"),
         '--db', $dsn, '--table', 'members',
         (map { ('--column', "$_=$_") } @COLUMNS), '--apply', '--json');

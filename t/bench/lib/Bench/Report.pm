@@ -18,7 +18,7 @@ use Bench::Scenario ();
 use Bench::Targets ();
 
 my @ORDER = qw(hook cached looked-up closing pyhook module proxy stock python
-    node nginx direct gate login alone);
+    node nginx direct gate banned login alone);
 
 # $kept: an earlier result, for scenarios that are not measured again
 sub new {
@@ -95,8 +95,9 @@ sub progress {
     }
     elsif (defined $run->{peak_kb}) {
         printf "  %d  %-14s %8.1f s  %8.0f/s  %6.1f us  %5.1f MB  load %s"
-            . "  others %2.0f %%\n", $round, $name, @$run{qw(seconds rate cpu)},
-            $run->{peak_kb} / 1024, $run->{load}, 100 * $run->{others};
+            . "  others %2.0f %%\n", $round, $name,
+            @$run{qw(seconds rate cpu)}, $run->{peak_kb} / 1024, $run->{load},
+            100 * $run->{others};
     }
     elsif (defined $run->{client_cpu}) {
         printf "  %d  %-9s %8.0f/s  client %6.1f us  server %6.1f us\n", $round,
@@ -207,7 +208,8 @@ sub _table_gate {
     return join '', map {
         my $part = $result->{$_};
         "  $_\n" . _table($part->{contenders}, sub {
-            defined $_[0]{asked} ? sprintf '  %.3f %% asked the table',
+            defined $_[0]{statements} ? '  ' . _range('%.4f',
+                $_[0]{statements}) . ' SQL' : defined $_[0]{asked} ? sprintf '  %.3f %% asked the table',
                 100 * $_[0]{asked} : '';
         }) . "  ratio     $part->{what} " . _range('%.3f', $part->{ratio})
             . "\n";

@@ -25,9 +25,9 @@ my $DELAY   = 200;
 my $WAITING = 500;
 
 # In the order in which they run.
-our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls memory hung
-    prepared gate-warm gate-cold gate-users gate-dbd hook-cached hook-known
-    hook-crowd reconcile);
+our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls
+    memory hung prepared gate-warm gate-cold gate-users gate-dbd gate-banned
+    hook-cached hook-known hook-crowd reconcile-api reconcile-db);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
@@ -48,14 +48,18 @@ our %TITLE = (
     'gate-users' => 'the gate, 100 000 users known to the cache and 100',
     'gate-dbd'   => 'the gate, users known to the cache, beside stock httpd'
         . ' with an INSERT per request',
+    'gate-banned' => 'the gate, users whom the cache knows to be banned, beside'
+        . ' users known to it',
     'hook-cached' => 'token hook, 1 000 users known to the cache, beside the'
         . ' login of the same',
     'hook-known'  => 'token hook, one of 1 000 000 known users each, no cache,'
         . ' beside the login of the same',
     'hook-crowd'  => "token hook, known users, $WAITING calls at a time, tuned"
         . ' limits',
-    reconcile => 'usersync-reconcile: an empty table, and nothing to do,'
-        . ' beside a script in Python',
+    'reconcile-api' => 'usersync-reconcile with the admin API: an empty table,'
+        . ' and nothing to do, beside a script in Python',
+    'reconcile-db'  => 'usersync-reconcile with auth.users, without and with an'
+        . ' index on created_at, beside the same script',
 );
 
 # Where shorter runs would be less useful: a client that waits 200 ms for each
@@ -72,7 +76,8 @@ sub seconds {
 # Runs one by its name. run: { world, rounds, seconds, quiet, progress }
 sub run {
     my ($name, $run) = @_;
-    my $code = $name =~ /^(gate|hook)-(\w+)/ ? _of($1, $2)
+    my $code = $name =~ /^reconcile-(\w+)/ ? Bench::ReconcileScenario->can($1)
+        : $name =~ /^(gate|hook)-(\w+)/ ? _of($1, $2)
         : __PACKAGE__->can("_$name");
     die "no scenario named $name\n" unless $code;
     my @started;
@@ -107,8 +112,6 @@ sub _of {
         return $code->({ _options($run) }, $start, $run->{world});
     };
 }
-
-sub _reconcile { return Bench::ReconcileScenario::run(@_) }
 
 sub _known {
     my ($run, $start) = @_;

@@ -38,20 +38,22 @@ sub _all_cpu {
 
 # The ratio of usersync-reconcile to the script, of the medians.
 sub _walk {
-    my ($what, $this, $that) = @_;
+    my ($scenario, $what, $this, $that) = @_;
     return sub {
-        my $runs = $_[0]{reconcile}{result}{runs};
+        my $runs = $_[0]{$scenario}{result}{runs};
         return $runs->{$this}{$what}{median} / $runs->{$that}{$what}{median};
     };
 }
 
 # The most memory that any of its runs has taken, in MB.
 sub _walk_memory {
-    my ($scenarios) = @_;
-    my $runs = $scenarios->{reconcile}{result}{runs};
-    my ($most) = sort { $b <=> $a } map { $runs->{$_}{peak_kb}{high} }
-        grep { !/^script/ } keys %$runs;
-    return $most / 1024;
+    my ($scenario) = @_;
+    return sub {
+        my $runs = $_[0]{$scenario}{result}{runs};
+        my ($most) = sort { $b <=> $a } map { $runs->{$_}{peak_kb}{high} }
+            grep { !/^script/ } keys %$runs;
+        return $most / 1024;
+    };
 }
 
 # scenario, description, least or most, the bound, how to get it, format
@@ -92,6 +94,11 @@ my @TARGETS = (
         ['gate-dbd', "all CPU per request: dbd-login / the gate, $_",
             least => 2, _all_cpu($_)];
     } '1 at a time', '16 at a time'),
+    ['gate-banned', 'httpd CPU per request of a banned user / of a known one',
+        most => 1.5, _paired('gate-banned', 'known')],
+    ['gate-banned', 'SQL statements per request of a banned user', most => 0,
+        sub { $_[0]{'gate-banned'}{result}{known}{contenders}{banned}
+            {statements}{high} }],
     (map {
         my ($name, $what, $most) = @$_;
         [$name, "hooks/s / logins/s of the login route, $what", least => 1,
@@ -114,15 +121,20 @@ my @TARGETS = (
             sub { $_[0]{'hook-crowd'}{result}{$label}{refused} }];
     } ['cached', 'known to the cache'], ['looked-up', 'no cache']),
     (map {
-        my $way = $_;
-        map { ['reconcile', "users/s of usersync-reconcile / of a script, $way"
-            . ", $_ run", least => 2, _walk('rate', "$way $_", "script $_")],
-            ['reconcile', "CPU of a script / of usersync-reconcile, $way, $_"
-            . ' run', least => 5, _walk('cpu', "script $_", "$way $_")];
+        my ($name, $way) = @$_;
+        map {
+            ["reconcile-$name", "users/s of usersync-reconcile / of a script,"
+                . " $way, $_ run", least => 1,
+                _walk("reconcile-$name", 'rate', "$way $_", "script $_")],
+            ["reconcile-$name", "CPU of a script / of usersync-reconcile, $way,"
+                . " $_ run", least => 2,
+                _walk("reconcile-$name", 'cpu', "script $_", "$way $_")];
         } qw(first second);
-    } qw(cursor offset from-db)),
-    ['reconcile', 'the most memory of usersync-reconcile in MB', most => 100,
-        \&_walk_memory],
+    } [qw(api cursor)], [qw(api offset)], [qw(db from-db)], [qw(db indexed)]),
+    (map {
+        ["reconcile-$_", "the most memory of usersync-reconcile in MB, $_",
+            most => 100, _walk_memory("reconcile-$_")];
+    } qw(api db)),
     ['hung', 'static file beside a hung upstream / beside a Redirect 503',
         least => 0.90, sub { $_[0]{hung}{result}{ratio}{median} }],
 );

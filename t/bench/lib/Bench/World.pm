@@ -87,6 +87,25 @@ SQL
     return;
 }
 
+# Columns for the life of a user, which the web server may write.
+sub add_life {
+    my ($self, $db) = @_;
+    for my $name (qw(updated_at banned_until)) {
+        $self->{pg}->sql($db =>
+            "ALTER TABLE users ADD COLUMN IF NOT EXISTS $name timestamptz");
+        $self->{pg}->sql($db => "GRANT SELECT ($name), INSERT ($name),"
+            . qq{ UPDATE ($name) ON users TO "www-data"});
+    }
+    return;
+}
+
+# All users of this database, until it is filled again.
+sub ban {
+    my ($self, $db) = @_;
+    $self->{pg}->sql($db => q{UPDATE users SET banned_until = 'infinity'});
+    return;
+}
+
 sub count_rows {
     my ($self, $db) = @_;
     return $self->{pg}->value($db => 'SELECT count(*) FROM users');
