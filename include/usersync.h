@@ -254,6 +254,9 @@ typedef struct us_identity {
     int snapshot; /* id and e-mail only, as they were when a token was made:
                    * used for a new row, never to change one */
     us_life life; /* other than US_LIVES in events only */
+    int may_enter; /* Supabase says now that they are neither banned nor
+                    * deleted: it has just given them a session, and its user
+                    * says so, too */
     const char *as_of; /* when Supabase knew this: a time stamp as PostgreSQL
                         * reads it; NULL: unknown.  A row that has been given
                         * a later state is not changed */

@@ -36,6 +36,7 @@ static int take_session(us_call *call, const us_json *doc,
         return 0;
     }
     identity->proven = 1;
+    identity->may_enter = us_user_may_enter(doc, &in_session, apr_time_now());
     identity->session.text = answer->body;
     identity->session.len = answer->body_len;
     return 1;

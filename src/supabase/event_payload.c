@@ -10,9 +10,9 @@
 
 #include <string.h>
 
-/* The deepest nesting of a body: deeper than PostgreSQL's clients produce in
- * practice, and a bound for the parser. */
-#define DEPTH 1024
+/* The deepest nesting of a body.  Users choose how deep their metadata is, and
+ * that must not keep a ban away: no body of 512 KiB is any deeper. */
+#define DEPTH (512 * 1024)
 
 /* Of a user whom somebody inserted without a time: what happens to them later
  * is newer. */

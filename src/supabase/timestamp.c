@@ -54,10 +54,12 @@ static int take_date(const char **text, apr_int64_t *days)
     int year;
     int month;
     int day;
+    int digits = (int)strspn(*text, "0123456789");
 
-    if (!take_number(text, 4, 1, 9999, &year) || !take_char(text, '-')
-        || !take_number(text, 2, 1, 12, &month) || !take_char(text, '-')
-        || !take_number(text, 2, 1, 31, &day)) {
+    if (!take_number(text, digits > 4 && digits <= 6 ? digits : 4, 1, 294275,
+                     &year)
+        || !take_char(text, '-') || !take_number(text, 2, 1, 12, &month)
+        || !take_char(text, '-') || !take_number(text, 2, 1, 31, &day)) {
         return 0;
     }
     *days = days_to(year, month) + day - 1;

@@ -169,3 +169,22 @@ int us_user_take(apr_pool_t *pool, const us_json *doc,
     }
     return 1;
 }
+
+int us_user_may_enter(const us_json *doc, const us_user_place *place,
+                      apr_time_t now)
+{
+    const char *path[PATH_MAX_LEN];
+    const char *until;
+    apr_time_t end;
+
+    make_path(place, "deleted_at", NULL, path);
+    if (us_json_type_of(doc, path) != US_JSON_NONE) {
+        return 0;
+    }
+    make_path(place, "banned_until", NULL, path);
+    if (us_json_type_of(doc, path) == US_JSON_NONE) {
+        return 1;
+    }
+    until = us_json_string(doc, path, NULL);
+    return until != NULL && us_timestamp_read(until, &end) && end <= now;
+}

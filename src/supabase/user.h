@@ -30,4 +30,9 @@ int us_user_take(apr_pool_t *pool, const us_json *doc,
                  const us_user_place *place, const apr_array_header_t *columns,
                  us_identity *identity);
 
+/* Does the user object say that they are neither banned at this time nor
+ * deleted?  A token's claims do not say so. */
+int us_user_may_enter(const us_json *doc, const us_user_place *place,
+                      apr_time_t now);
+
 #endif /* US_USER_H */

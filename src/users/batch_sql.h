@@ -32,12 +32,12 @@ extern const us_field_kind us_batch_followed[US_BATCH_FOLLOWED];
 
 /* The columns of a comparison's result. */
 enum {
-    US_BATCH_PLACE,   /* of the user in the arrays, from 1 */
-    US_BATCH_ROW,     /* t: there is a row */
-    US_BATCH_EXACT,   /* t: its id is spelled as it should be */
-    US_BATCH_NEWER,   /* t: it has a later state than the user */
-    US_BATCH_BURIED,  /* t: a tombstone */
-    US_BATCH_DIFFERS  /* for each of us_batch_followed: t: it differs */
+    US_BATCH_PLACE,  /* of the user in the arrays, from 1 */
+    US_BATCH_ROW,    /* t: there is a row */
+    US_BATCH_EXACT,  /* t: its id is spelled as it should be */
+    US_BATCH_NEWER,  /* t: it has a later state than the user */
+    US_BATCH_BURIED, /* t: a tombstone */
+    US_BATCH_DIFFERS /* for each of us_batch_followed: t: it differs */
 };
 
 /*

@@ -137,6 +137,26 @@ void us_cache_child_init(apr_pool_t *pchild, server_rec *s)
     }
 }
 
+/* Servers that let in by other columns of one table know other things about
+ * its users. */
+static void add_rules(apr_sha1_ctx_t *hash, const us_server_conf *conf,
+                      const apr_array_header_t *columns)
+{
+    static const us_field_kind fields[]
+        = {US_FIELD_BANNED_UNTIL, US_FIELD_DELETED_AT, US_FIELD_UPDATED_AT};
+    us_on_delete rule = us_config_delete_rule(conf, columns);
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        int at = us_columns_find(columns, fields[i]);
+        const char *name
+            = at < 0 ? "" : APR_ARRAY_IDX(columns, at, us_column).plain;
+
+        apr_sha1_update(hash, name, (unsigned)strlen(name) + 1);
+    }
+    apr_sha1_update(hash, rule == US_ON_DELETE_DELETE ? "d" : "", 1);
+}
+
 us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
                        const us_server_conf *conf, const char *database)
 {
@@ -160,6 +180,7 @@ us_cache *us_cache_get(apr_pool_t *pchild, server_rec *s,
                     (unsigned)strlen(us_config_table(conf)) + 1);
     apr_sha1_update(&hash, column[0].plain,
                     (unsigned)strlen(column[0].plain) + 1);
+    add_rules(&hash, conf, columns);
     apr_sha1_final(cache->scope, &hash);
     return cache;
 }

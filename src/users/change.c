@@ -38,11 +38,27 @@ static us_change change_of(const us_visit *v)
 static us_outcome failed(us_visit *v, us_pg_status status,
                          const us_pg_result *error)
 {
+    us_call *call = v->call;
+
     if (status == US_PG_ERROR && us_pg_fault_of(error) == US_FAULT_TABLE) {
-        v->call->cause = us_store_error_text(v->call->pool, status, error, 0);
+        call->cause = apr_pstrcat(
+            call->pool, us_store_error_text(call->pool, status, error, 0),
+            error->is_privilege
+                ? ": events need the right to UPDATE all mapped columns, and "
+                  "to DELETE with UserSyncOnDelete Delete: see "
+                  "sql/user_life.sql"
+                : "",
+            NULL);
         return US_TABLE_MISFIT;
     }
     return us_visit_failed(v, status, error, 1);
+}
+
+/* Has the table refused what the statement was to write? */
+static int is_refused(us_outcome outcome)
+{
+    return outcome == US_ROW_REFUSED || outcome == US_ROW_CONFLICT
+           || outcome == US_TABLE_MISFIT;
 }
 
 /* Runs a statement; *changed: it has changed a row. */
@@ -59,31 +75,63 @@ static us_outcome run(us_visit *v, const us_change_sql *sql, int *changed,
 /* --- users who live --- */
 
 /*
- * Takes the e-mail from whoever had it before; *taken: somebody had.  If nobody
- * had and yet there is a conflict, the other row's state is later than this
- * one: then this user's own later state is still to come.
+ * Takes the e-mail from whoever had it before; *taken: somebody had.
+ *
+ * kept  set if another row keeps it that should not.  If it is not set, the
+ *       other row's state is later: then this user's own later state is still
+ *       to come
  */
-static us_outcome vacate(us_visit *v, const us_change *change, int *taken)
+static us_outcome vacate(us_visit *v, const us_change *change, int *taken,
+                         int *kept)
 {
     us_change_sql sql;
     us_pg_result result;
+    us_outcome outcome;
 
     *taken = 0;
-    if (!change->table->has_email || change->values[1] == NULL) {
+    *kept = 0;
+    if (change->table->updated < 0 || !change->table->has_email
+        || change->values[1] == NULL) {
         return US_OK;
     }
     sql = us_change_sql_vacate(v->call->pool, change);
-    return run(v, &sql, taken, &result);
+    outcome = run(v, &sql, taken, &result);
+    if (is_refused(outcome)) {
+        *kept = 1;
+        outcome = US_OK;
+    }
+    if (outcome == US_OK && !*taken && !*kept) {
+        sql = us_change_sql_find_owner(v->call->pool, change);
+        outcome = run(v, &sql, kept, &result);
+    }
+    return outcome;
 }
 
-/* Updates without the e-mail, which another row keeps. */
-static us_outcome update_rest(us_visit *v, const us_change *change,
-                              int *changed)
+/*
+ * Sets what the table takes.  Users choose their metadata, and somebody else
+ * may have their e-mail: nothing of that keeps a ban away.
+ *
+ * refused  the outcome for all columns, with its cause
+ */
+static us_outcome update_life(us_visit *v, const us_change *change,
+                              us_outcome refused, int *changed)
 {
-    us_change_sql sql = us_change_sql_update(v->call->pool, change, 0);
+    const char *cause = v->call->cause;
+    us_change_sql sql
+        = us_change_sql_update(v->call->pool, change, US_CHANGE_LIFE);
     us_pg_result result;
+    us_outcome outcome = run(v, &sql, changed, &result);
 
-    return run(v, &sql, changed, &result);
+    if (outcome == US_OK) {
+        v->call->has_warning = 1;
+        v->call->cause = apr_pstrcat(
+            v->call->pool,
+            "only whether the user is banned, deleted or anonymous was set: ",
+            cause, NULL);
+        return US_OK;
+    }
+    v->call->cause = cause;
+    return is_refused(outcome) ? refused : outcome;
 }
 
 /*
@@ -91,24 +139,22 @@ static us_outcome update_rest(us_visit *v, const us_change *change,
  * the events come in another order, the other row has an e-mail that is not
  * its own any more: it goes without until its own event comes.
  */
-static us_outcome update(us_visit *v, int *changed)
+static us_outcome exchange(us_visit *v, const us_change *change, int *changed)
 {
-    us_change change = change_of(v);
-    us_change_sql sql = us_change_sql_update(v->call->pool, &change, 1);
+    us_change_sql sql;
     us_pg_result result;
-    us_outcome outcome = run(v, &sql, changed, &result);
+    us_outcome outcome;
     int taken;
     int kept;
 
-    if (outcome != US_ROW_CONFLICT) {
+    outcome = vacate(v, change, &taken, &kept);
+    if (outcome != US_OK) {
         return outcome;
     }
-    kept = vacate(v, &change, &taken) != US_OK;
     v->call->cause = NULL;
-    if (taken) {
-        return run(v, &sql, changed, &result);
-    }
-    outcome = update_rest(v, &change, changed);
+    sql = us_change_sql_update(v->call->pool, change,
+                               taken ? US_CHANGE_ALL : US_CHANGE_NO_EMAIL);
+    outcome = run(v, &sql, changed, &result);
     if (outcome == US_OK && *changed && kept) {
         v->call->email_stale = 1;
         v->call->cause = US_EMAIL_STALE
@@ -118,11 +164,31 @@ static us_outcome update(us_visit *v, int *changed)
     return outcome;
 }
 
+static us_outcome update(us_visit *v, int *changed)
+{
+    us_change change = change_of(v);
+    us_change_sql sql
+        = us_change_sql_update(v->call->pool, &change, US_CHANGE_ALL);
+    us_pg_result result;
+    us_outcome outcome = run(v, &sql, changed, &result);
+
+    if (outcome == US_ROW_CONFLICT) {
+        outcome = exchange(v, &change, changed);
+    }
+    return is_refused(outcome) ? update_life(v, &change, outcome, changed)
+                               : outcome;
+}
+
 static us_outcome insert(us_visit *v, const us_change *change, int *inserted)
 {
+    us_outcome outcome = us_visit_know_table(v, 1);
     us_change_sql sql;
     us_pg_result result;
 
+    *inserted = 0;
+    if (outcome != US_OK) {
+        return outcome;
+    }
     memset(&sql, 0, sizeof(sql));
     memcpy(sql.params, change->values, sizeof(change->values));
     sql.statement
@@ -136,22 +202,37 @@ static us_outcome create(us_visit *v, int *inserted)
 {
     us_change change = change_of(v);
     us_outcome outcome = insert(v, &change, inserted);
+    const char *cause;
     int taken;
+    int kept;
 
-    if (outcome == US_ROW_CONFLICT && vacate(v, &change, &taken) == US_OK) {
-        v->call->cause = NULL;
+    if (outcome == US_ROW_CONFLICT
+        && vacate(v, &change, &taken, &kept) == US_OK) {
         if (!taken && change.table->has_email) {
             change.values[1] = NULL;
         }
         outcome = insert(v, &change, inserted);
     }
-    return outcome;
+    if (outcome != US_ROW_REFUSED && outcome != US_ROW_CONFLICT) {
+        return outcome;
+    }
+    cause = v->call->cause;
+    us_change_keep_life(&change);
+    if (insert(v, &change, inserted) != US_OK) {
+        v->call->cause = cause;
+        return outcome;
+    }
+    v->call->has_warning = 1;
+    v->call->cause = apr_pstrcat(
+        v->call->pool, "the new row has neither e-mail nor metadata: ", cause,
+        NULL);
+    return US_OK;
 }
 
 /* *alive is set to 0 if a tombstone says that the user was deleted later. */
 static us_outcome set_state(us_visit *v, int *alive)
 {
-    us_row row;
+    us_row row = {0};
     int done = 0;
     int has_tombstone = 0;
     int round;
@@ -188,59 +269,69 @@ static us_outcome mark(us_visit *v)
     us_change_sql sql = us_change_sql_mark(v->call->pool, &change);
     us_pg_result result;
     us_outcome outcome = US_OK;
-    us_row row;
+    us_row row = {0};
     int done = 0;
     int round;
 
+    us_change_keep_life(&change);
     change.values[change.table->deleted]
         = change.deleted_at != NULL ? change.deleted_at : change.as_of;
-    for (round = 0; round < ROUNDS && !done && outcome == US_OK; round++) {
+    for (round = 0; round < ROUNDS && !done; round++) {
         outcome = run(v, &sql, &done, &result);
         if (outcome == US_OK && !done) {
             outcome = us_visit_look(v, &row);
             done = row.exists || row.other_case;
         }
-        if (outcome == US_OK && !done) {
-            outcome = insert(v, &change, &done);
-            done |= outcome == US_ROW_REFUSED || outcome == US_ROW_CONFLICT;
+        if (outcome != US_OK || done) {
+            break;
         }
-    }
-    if (outcome == US_ROW_REFUSED || outcome == US_ROW_CONFLICT) {
-        v->call->has_warning = 1;
-        v->call->cause
-            = "the table takes no row that marks this deleted user, who had "
-              "none: a token of theirs that is still valid can make one; let "
-              "the column of the e-mail be NULL";
-        return US_OK;
+        outcome = insert(v, &change, &done);
+        if (is_refused(outcome)) {
+            v->call->has_warning = 1;
+            v->call->cause = apr_pstrcat(
+                v->call->pool,
+                "the table takes no row that marks this deleted user, who "
+                "had none, and a token of theirs that is still valid can "
+                "make one: ",
+                v->call->cause, NULL);
+            return US_OK;
+        }
     }
     return outcome;
 }
 
-/* Makes a tombstone and deletes the row, or marks it if other rows refer to
- * it. */
+/* Makes a tombstone and deletes the row.  If that is refused, because other
+ * rows refer to it or a trigger forbids it, the row is marked. */
 static us_outcome delete_row(us_visit *v)
 {
     us_change change = change_of(v);
     us_change_sql sql = us_change_sql_delete(v->call->pool, &change);
-    us_pg_result result = {0};
+    us_pg_result result;
+    us_outcome refused;
+    us_outcome outcome;
     int done;
-    us_outcome outcome = run(v, &sql, &done, &result);
 
-    if (outcome == US_OK || !us_visit_is_referred_to(&result)) {
-        return outcome;
+    refused = run(v, &sql, &done, &result);
+    if (!is_refused(refused)) {
+        return refused;
     }
-    v->call->cause = apr_psprintf(
-        v->call->pool,
-        "UserSyncOnDelete Delete: other rows refer to the user's row "
-        "(constraint %s), which stays and is marked as deleted; see ON "
-        "DELETE CASCADE",
-        result.constraint != NULL ? result.constraint : "unknown");
     v->call->has_warning = 1;
+    v->call->cause = apr_pstrcat(
+        v->call->pool,
+        "UserSyncOnDelete Delete: the user's row stays and counts as "
+        "deleted: ",
+        v->call->cause,
+        us_visit_is_referred_to(&result) ? "; see ON DELETE CASCADE" : "",
+        NULL);
     sql = us_change_sql_tombstone(v->call->pool, &change);
     outcome = run(v, &sql, &done, &result);
     if (outcome == US_OK && change.table->deleted >= 0) {
+        const char *cause = v->call->cause;
+
         sql = us_change_sql_mark(v->call->pool, &change);
-        outcome = run(v, &sql, &done, &result);
+        if (is_refused(run(v, &sql, &done, &result))) {
+            v->call->cause = cause; /* the tombstone is enough */
+        }
     }
     return outcome;
 }
@@ -267,7 +358,7 @@ static us_outcome write_state(us_visit *v, int *alive)
 /* The row as it is now, which may be later than this state. */
 static us_outcome look_again(us_visit *v, int alive, us_store_seen *seen)
 {
-    us_row row;
+    us_row row = {0};
     int has_tombstone = 0;
     us_outcome outcome = us_visit_look(v, &row);
 
@@ -302,7 +393,7 @@ us_outcome us_store_apply(us_store *store, us_call *call,
     if (!us_visit_begin(&v)) {
         return US_STORE_UNAVAILABLE;
     }
-    outcome = us_visit_know_table(&v, 1);
+    outcome = us_visit_know_table(&v, 0);
     if (outcome == US_OK) {
         outcome = write_state(&v, &alive);
         if (outcome == US_OK) {

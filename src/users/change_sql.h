@@ -28,16 +28,31 @@ typedef struct us_change {
     const char *deleted_at;             /* a time stamp, or NULL: as_of */
 } us_change;
 
-/* Sets all columns of the row.  One without a value gets its default, or NULL
- * for the end of a ban and a deletion.  with_email: also the e-mail. */
+/* Which columns an update sets. */
+typedef enum us_change_scope {
+    US_CHANGE_ALL,
+    US_CHANGE_NO_EMAIL,
+    US_CHANGE_LIFE /* nothing that users choose: no e-mail, phone, metadata */
+} us_change_scope;
+
+/* Sets columns of the row.  One without a value gets its default, or NULL for
+ * the end of a ban and a deletion. */
 us_change_sql us_change_sql_update(apr_pool_t *pool, const us_change *change,
-                                   int with_email);
+                                   us_change_scope scope);
+
+/* Leaves of the values those of US_CHANGE_LIFE, and the id. */
+void us_change_keep_life(us_change *change);
 
 /* Marks the row as deleted; the table has a column for that. */
 us_change_sql us_change_sql_mark(apr_pool_t *pool, const us_change *change);
 
-/* Takes the e-mail from other rows that have it and yield. */
+/* Takes the e-mail from other rows that have it and an earlier state.  A row
+ * without one may be of somebody who is not at Supabase. */
 us_change_sql us_change_sql_vacate(apr_pool_t *pool, const us_change *change);
+
+/* Finds such a row without a state. */
+us_change_sql us_change_sql_find_owner(apr_pool_t *pool,
+                                       const us_change *change);
 
 /* Makes a tombstone and deletes the row, in one statement: nobody sees one
  * without the other. */

@@ -12,7 +12,9 @@
 /* So many that a change makes one user in some thousands unknown. */
 #define SLOTS 4096
 
-#define RETAINED "mod_usersync-slots"
+/* A module that is loaded again may be another version: the name changes with
+ * the layout. */
+#define RETAINED "mod_usersync-slots-1-" APR_STRINGIFY(SLOTS)
 
 /* Any child can write here; see us_shm.h. */
 typedef struct slot {

@@ -43,81 +43,96 @@ us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
 
 /* --- create --- */
 
-/* Does the row, or a tombstone, contradict Supabase's later word?  A sign-up
- * without a session proves the e-mail only. */
-static int must_follow(const us_visit *v, const us_row *row)
+/* Is the row's e-mail an earlier one? */
+static int email_is_old(const us_visit *v, const us_row *row)
 {
-    return !v->identity->snapshot && !row->is_later
-           && (!row->same_email
-               || (!v->identity->pending && row->stands.kind != US_MAY_ENTER));
+    return !v->identity->snapshot && !row->is_later && !row->same_email;
 }
 
-/* The values of the statement "update", in its order. */
-static void fill_update(const us_visit *v, const char *params[US_MAX_COLUMNS])
+/* Does the row, or a tombstone, keep somebody out whom Supabase let in later?
+ * Then an event was lost. */
+static int is_dead_wrongly(const us_visit *v, const us_row *row)
+{
+    return v->identity->may_enter && !row->is_later
+           && row->stands.kind != US_MAY_ENTER;
+}
+
+/* Runs a statement that changes the row; returns 1 if it did. */
+static int change_row(us_visit *v, const us_pg_statement *statement,
+                      const char *const *params, us_pg_status *status,
+                      us_pg_result *result)
+{
+    apr_time_t deadline = us_clock_now() + UPDATE_TIME;
+
+    *status = us_pg_exec(v->conn, v->call->pool,
+                         deadline < v->deadline ? deadline : v->deadline,
+                         statement, params, result);
+    return *status == US_PG_OK && result->rows > 0;
+}
+
+/*
+ * The e-mail changed at Supabase.  The row exists in any case, so no failure
+ * here refuses the login, and no request waits for a row that the application
+ * has locked.  Returns 1 if the row is to be looked up again.
+ */
+static int follow_email(us_visit *v)
 {
     const us_store_table *table = &v->store->table;
     const char *values[US_MAX_COLUMNS];
-    int count = 1;
+    const char *params[US_MAX_COLUMNS];
+    us_pg_result result;
+    us_pg_status status;
+    int count = 0;
 
     us_visit_params(v, values);
-    params[0] = values[0];
-    if (table->has_email) {
-        params[count++] = values[1];
-    }
+    params[count++] = values[0];
+    params[count++] = values[1];
     if (table->updated >= 0) {
         params[count++] = us_visit_as_of(v);
     }
     if (table->anonymous >= 0) {
         params[count++] = values[table->anonymous];
     }
-}
-
-/* Brings the row up to date.  Returns 1 if it was changed. */
-static int update(us_visit *v, const us_row *row)
-{
-    const us_pg_statement *statement = &us_visit_sql(v)->update;
-    const char *params[US_MAX_COLUMNS];
-    apr_time_t deadline = us_clock_now() + UPDATE_TIME;
-    us_pg_result result;
-    us_pg_status status;
-
-    if (statement->sql == NULL) {
-        return 0;
-    }
-    fill_update(v, params);
-    status = us_pg_exec(v->conn, v->call->pool,
-                        deadline < v->deadline ? deadline : v->deadline,
-                        statement, params, &result);
-    if (status == US_PG_OK && result.rows > 0) {
+    if (change_row(v, &us_visit_sql(v)->update, params, &status, &result)) {
         return 1;
     }
-    if (!row->same_email) {
-        v->call->email_stale = 1;
-        v->call->cause = us_store_stale_text(v->call->pool, status, &result);
-    }
+    v->call->email_stale = 1;
+    v->call->cause = us_store_stale_text(v->call->pool, status, &result);
     return status == US_PG_OK;
 }
 
-/*
- * The e-mail changed at Supabase, or a ban is over and the event that says so
- * was lost: whoever has just signed in is neither banned nor deleted.  The row
- * exists in any case, so no failure here refuses the login, and no request
- * waits for a row that the application has locked.  Returns 1 if the row is to
- * be looked up again.
- */
-static int follow(us_visit *v, const us_row *row, us_store_seen *seen)
+/* Lets a user in again.  Whatever becomes of the statement, it may have been
+ * committed. */
+static int revive(us_visit *v, us_store_seen *seen)
 {
+    const us_pg_statement *statement = &us_visit_sql(v)->revive;
+    const char *params[] = {v->identity->id, us_visit_as_of(v)};
+    us_pg_result result;
+    us_pg_status status;
     int removed = 0;
 
-    if (row->stands.kind == US_IS_DELETED
-        && us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed) != US_OK) {
+    seen->revived = 1;
+    if (us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed) != US_OK) {
         return 0;
     }
-    if (!update(v, row) && !removed) {
-        return 0;
+    return (statement->sql != NULL
+            && change_row(v, statement, params, &status, &result))
+           || removed;
+}
+
+/* Brings the row up to date, once in a visit.  Returns 1 if it is to be looked
+ * up again. */
+static int follow(us_visit *v, const us_row *row, us_store_seen *seen)
+{
+    int changed = 0;
+
+    if (is_dead_wrongly(v, row)) {
+        changed |= revive(v, seen);
     }
-    seen->revived |= row->stands.kind != US_MAY_ENTER;
-    return 1;
+    if (email_is_old(v, row)) {
+        changed |= follow_email(v);
+    }
+    return changed;
 }
 
 /*
@@ -172,13 +187,15 @@ static us_outcome insert(us_visit *v, int *inserted)
 static us_outcome check_tombstone(us_visit *v, us_row *row,
                                   us_store_seen *seen)
 {
-    us_outcome outcome;
+    us_outcome outcome = US_OK;
     int removed;
     int has = 0;
 
-    outcome = us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed);
-    if (outcome == US_OK) {
+    if (v->identity->may_enter) {
+        outcome = us_visit_drop_tombstone(v, US_SIGN_IN_TIME, &removed);
         seen->revived |= removed;
+    }
+    if (outcome == US_OK) {
         outcome = us_visit_look_for_tombstone(v, &has);
     }
     if (outcome == US_OK && has) {
@@ -238,7 +255,7 @@ static us_outcome check_and_create(us_visit *v, us_row *row,
         if (outcome != US_OK) {
             return outcome;
         }
-        if (row->exists && !followed && must_follow(v, row)) {
+        if (row->exists && !followed && !inserted) {
             followed = 1;
             if (follow(v, row, seen)) {
                 continue;
@@ -286,12 +303,11 @@ static void judge_email(us_visit *v, const us_row *row)
     }
 }
 
-/* May the row's user be let in?  A sign-up without a session lets nobody in,
- * and is not to tell who is banned. */
+/* May the row's user be let in? */
 static us_outcome judge(us_visit *v, const us_row *row)
 {
     judge_email(v, row);
-    if (v->identity->pending || row->stands.kind == US_MAY_ENTER) {
+    if (row->stands.kind == US_MAY_ENTER) {
         return US_OK;
     }
     v->call->email_stale = 0;
@@ -329,7 +345,11 @@ static us_outcome pretend(us_visit *v)
 {
     us_row row;
     us_outcome outcome = us_visit_look(v, &row);
+    int has;
 
+    if (outcome == US_OK) {
+        outcome = us_visit_look_for_tombstone(v, &has);
+    }
     if (outcome == US_OK) {
         outcome = us_visit_know_table(v, 1);
     }

@@ -256,25 +256,35 @@ static const char *assign(apr_pool_t *pool, const us_store_table *table,
                        us_store_sql_column(table, column), " = ", value, NULL);
 }
 
-/*
- * Whoever has just signed in is neither banned nor deleted.  The row's time
- * stays as it is: events are ordered among themselves, and an event of a ban
- * that Supabase had not seen yet when it let the user in must still count.
- */
-static us_pg_statement update(apr_pool_t *pool, const us_store_table *table,
-                              unsigned shape)
+/* "UPDATE ... SET sets" of the row, if it yields and nobody holds it. */
+static us_pg_statement update_if(apr_pool_t *pool, const us_store_table *table,
+                                 unsigned shape, const char *sets,
+                                 const char *yields, int number)
 {
     const char *from = us_store_sql_from(pool, table, shape);
     const char *id = us_store_sql_column(table, 0);
-    const char *sets = "";
-    const char *yields = "true";
-    us_pg_statement none = {NULL, 0, 0};
-    int number = 1;
 
-    if (table->has_email) {
-        sets = assign(pool, table, sets, 1, "$2");
-        number++;
+    return us_pg_prepared(
+        apr_pstrcat(pool, "UPDATE ", from, " SET ", sets, " WHERE ", id,
+                    US_EQUALS "(SELECT ", id, " FROM ", from, " WHERE ", id,
+                    US_EQUALS "$1 AND ", yields,
+                    " FOR NO KEY UPDATE SKIP LOCKED) RETURNING true", NULL),
+        number);
+}
+
+/* What follows a sign-in: the e-mail, and whether the user is anonymous. */
+static us_pg_statement update(apr_pool_t *pool, const us_store_table *table,
+                              unsigned shape)
+{
+    us_pg_statement none = {NULL, 0, 0};
+    const char *sets;
+    const char *yields = "true";
+    int number = 2;
+
+    if (!table->has_email) {
+        return none;
     }
+    sets = assign(pool, table, "", 1, "$2");
     if (table->updated >= 0) {
         yields = us_store_sql_yields(pool, table,
                                      apr_psprintf(pool, AS_OF, ++number), 0);
@@ -285,6 +295,22 @@ static us_pg_statement update(apr_pool_t *pool, const us_store_table *table,
             apr_psprintf(pool, "COALESCE($%d, %s)", ++number,
                          us_store_sql_column(table, table->anonymous)));
     }
+    return update_if(pool, table, shape, sets, yields, number);
+}
+
+/*
+ * Whom Supabase has let in is neither banned nor deleted.  The row's time
+ * stays as it is: events are ordered among themselves, and an event of a ban
+ * that Supabase had not seen yet when it let the user in must still count.
+ */
+static us_pg_statement revive(apr_pool_t *pool, const us_store_table *table,
+                              unsigned shape)
+{
+    us_pg_statement none = {NULL, 0, 0};
+    const char *sets = "";
+    const char *yields = "true";
+    int number = 1;
+
     if (table->banned >= 0) {
         sets = assign(pool, table, sets, table->banned, "NULL");
     }
@@ -294,12 +320,11 @@ static us_pg_statement update(apr_pool_t *pool, const us_store_table *table,
     if (*sets == '\0') {
         return none;
     }
-    return us_pg_prepared(
-        apr_pstrcat(pool, "UPDATE ", from, " SET ", sets, " WHERE ", id,
-                    US_EQUALS "(SELECT ", id, " FROM ", from, " WHERE ", id,
-                    US_EQUALS "$1 AND ", yields,
-                    " FOR NO KEY UPDATE SKIP LOCKED) RETURNING true", NULL),
-        number);
+    if (table->updated >= 0) {
+        yields = us_store_sql_yields(pool, table,
+                                     apr_psprintf(pool, AS_OF, ++number), 0);
+    }
+    return update_if(pool, table, shape, sets, yields, number);
 }
 
 /* What a table of tombstones needs. */
@@ -342,6 +367,7 @@ us_store_sql us_store_sql_create(apr_pool_t *pool, const us_store_table *table,
         1);
     sql.look_up = look_up(pool, table, shape, select);
     sql.update = update(pool, table, shape);
+    sql.revive = revive(pool, table, shape);
     sql.pretend
         = us_pg_prepared(insert_text(pool, table, table->columns->nelts, NULL),
                          table->columns->nelts);

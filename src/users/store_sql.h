@@ -61,10 +61,11 @@ us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
 
 /* A statement without an sql: there is nothing that it could do. */
 typedef struct us_store_sql {
-    us_pg_statement look_up;   /* $1 id, e-mail, as_of */
-    us_pg_statement find;      /* $1 id */
-    us_pg_statement update;    /* $1 id, e-mail, as_of, is_anonymous: what
-                              * follows a sign-in; skips a locked row */
+    us_pg_statement look_up; /* $1 id, e-mail, as_of */
+    us_pg_statement find;    /* $1 id */
+    /* these skip a locked row */
+    us_pg_statement update;    /* $1 id, e-mail, as_of, is_anonymous */
+    us_pg_statement revive;    /* $1 id, as_of: ends a ban and a deletion */
     us_pg_statement pretend;   /* fails like the insert, but inserts nothing */
     us_pg_statement tombstone; /* $1 id: a row if there is a tombstone */
     us_pg_statement

@@ -251,7 +251,7 @@ static us_outcome visit(us_users *users, us_call *call,
     }
     outcome = us_store_ensure(users->store, call, identity, deadline, &seen);
     report(users, call, outcome, identity->id, start, ticket);
-    if (is_seen(outcome) && identity->proven) {
+    if (identity->proven && (is_seen(outcome) || seen.revived)) {
         remember(users, call, identity, sight, &seen);
     }
     return outcome;
@@ -339,6 +339,12 @@ us_outcome us_users_ensure(us_users *users, us_call *call,
     outcome
         = look_after(users, call, identity, start, enter(users, call, start));
     leave(users, call);
+    if (identity->pending && is_seen(outcome)) {
+        /* a sign-up without a session lets nobody in, and does not tell who
+         * is banned; those who wait for this look are told what it saw */
+        call->cause = call->email_stale ? call->cause : NULL;
+        outcome = US_OK;
+    }
     return outcome;
 }
 
@@ -368,22 +374,21 @@ us_outcome us_users_apply(us_users *users, us_call *call,
                           const us_identity *identity)
 {
     apr_time_t start = us_clock_now();
-    apr_time_t deadline = enter(users, call, start);
     us_store_seen seen;
-    apr_int64_t ticket;
     us_outcome outcome;
 
-    if (us_fence_enter(users->fence, &ticket) == US_FENCE_CLOSED) {
-        outcome = hung(call);
+    /* An event waits for whoever holds the row, which a sign-in does not: it
+     * is not the one that finds out whether PostgreSQL answers again, and how
+     * long it takes says nothing to others. */
+    if (us_fence_is_hung(users->fence)) {
+        return hung(call);
     }
-    else {
-        outcome
-            = us_store_apply(users->store, call, identity, deadline, &seen);
-        report(users, call, outcome, identity->id, start, ticket);
-        if (outcome == US_OK) {
-            remember_event(users, call, identity, &seen);
-        }
-    }
+    outcome = us_store_apply(users->store, call, identity,
+                             enter(users, call, start), &seen);
     leave(users, call);
+    call->store_time = us_clock_now() - start;
+    if (outcome == US_OK) {
+        remember_event(users, call, identity, &seen);
+    }
     return outcome;
 }

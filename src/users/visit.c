@@ -327,7 +327,8 @@ us_outcome us_visit_sweep(us_visit *v, int *removed)
     }
     status = us_pg_exec(v->conn, v->call->pool, v->deadline,
                         &us_visit_sql(v)->sweep, &v->identity->id, &result);
-    if (status == US_PG_ERROR && us_visit_is_referred_to(&result)) {
+    if (status == US_PG_ERROR && us_pg_fault_of(&result) != US_FAULT_SERVER
+        && us_pg_fault_of(&result) != US_FAULT_CONNECTION) {
         return US_OK; /* it stays beside the tombstone */
     }
     if (status != US_PG_OK) {
