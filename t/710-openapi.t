@@ -268,6 +268,12 @@ subtest 'refused by Supabase' => sub {
     ask('a hook', 'login', undef, [400, 'unknown'], $who);
     ask('a hook', 'refresh', undef, [400, 'unknown'],
         { refresh_token => $session->{refresh_token} });
+    # a usersync-hook, to whom the row says so
+    double->config(hooks => { custom_access_token => { error =>
+        { http_code => 401, message => 'This account has been deleted.' } } });
+    ask('deleted', 'login', undef, [401, 'user_deleted'], $who);
+    ask('deleted', 'refresh', undef, [401, 'user_deleted'],
+        { refresh_token => $session->{refresh_token} });
     double->reset;
     ask('no header', 'logout', undef, [401, 'no_authorization'], '');
 };
