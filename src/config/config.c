@@ -6,7 +6,6 @@
 #include <httpd.h>
 #include <http_core.h>
 
-
 /* --- create and merge --- */
 
 /* base with the fields of add, which replace its own or are appended. */

@@ -204,8 +204,7 @@ static const char *set_on_delete(cmd_parms *cmd, void *dir, const char *arg)
             return NULL;
         }
     }
-    return apr_psprintf(cmd->pool,
-                        "%s takes Keep, Mark or Delete, not \"%s\"",
+    return apr_psprintf(cmd->pool, "%s takes Keep, Mark or Delete, not \"%s\"",
                         cmd->cmd->name, arg);
 }
 
