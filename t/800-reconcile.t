@@ -5,6 +5,7 @@
 use UserSync::Test;
 use UserSync::AuthUsers;
 use UserSync::Reconcile;
+use UserSync::Util qw(wait_until);
 
 my $T = JSON::PP::true();
 my $F = JSON::PP::false();
@@ -305,5 +306,41 @@ counts_ok($sql, { ok => 1000, stale => 1, deleted => 1, phantom => 1 },
     'from auth.users: counted');
 settled_ok($db, 'from auth.users, changed', from_auth($db));
 same_as_auth_ok($db, 'from auth.users: changes are followed');
+
+# ---- others write at the same time
+# So long as the program has to wait for a row of this transaction.
+sub held {
+    my ($sql, @bind) = @_;
+    my $dbh = postgres->connect($db);
+    $dbh->begin_work;
+    $dbh->do($sql, undef, @bind);
+    return $dbh;
+}
+
+sub waits {
+    return wait_until { value($db => q{SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'}) } 60,
+        'it waits for the row';
+}
+
+$auth->change($known{one}, email => 'eins@example.com');
+my $lock = held('SELECT FROM members WHERE id = ? FOR UPDATE', $known{one});
+my $ran = start_reconcile(from_auth($db), '--apply', '--json');
+waits();
+$auth->add(email => "late$_\@example.com") for 1 .. 20;
+$lock->commit;
+my $late = finished($ran);
+is $late->{status}, 0, 'users come during the walk' or diag said($late);
+same_as_auth_ok($db, 'and are found at its end');
+
+my $visitor = $auth->add(email => 'visitor@example.com');
+$lock = held('INSERT INTO members (id) VALUES (?)', $visitor);
+$ran = start_reconcile(from_auth($db), '--apply', '--json', '--list');
+waits();
+$lock->commit;
+my $both = finished($ran);
+is $both->{status}, 0, 'the gate makes the row first' or diag said($both);
+is $both->{json}{refused}, 0, 'nothing is refused';
+same_as_auth_ok($db, 'and the row has all that is known');
 
 done_testing;

@@ -1,7 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The table auth.users of the project's own database as a source.
+ * The table auth.users of the project's own database as a source.  It has an
+ * index on the id and none on created_at, so it is read in the order of ids;
+ * whoever was created during the walk is looked for at its end.
  */
 #include "answer.h"
 #include "db.h"
@@ -18,14 +20,14 @@
 typedef struct auth_users {
     us_rec_run *run;
     us_rec_db *db;
-    const char *select;  /* up to WHERE */
-    const char *created; /* of the last one who was read; NULL: none yet */
-    const char *id;
-    int at_nobodies_time; /* those without created_at come last */
+    const char *select; /* up to WHERE */
+    const char *id;     /* of the last one who was read; NULL: none yet */
+    const char *begun;  /* when the walk began, by the server's clock */
+    int is_late;        /* those who were created since then are read */
 } auth_users;
 
 /* The columns of a row, before those that users are configured to have. */
-enum { ID, CREATED, UPDATED, DEATH, ASKED, FIRST_VALUE };
+enum { ID, UPDATED, DEATH, ASKED, FIRST_VALUE };
 
 /* --- the statement --- */
 
@@ -84,8 +86,8 @@ static const char *select_of(apr_pool_t *pool,
                              const apr_array_header_t *columns)
 {
     const char *text
-        = "SELECT CAST(u.id AS pg_catalog.text), CAST(u.created_at AS "
-          "pg_catalog.text), CAST(COALESCE(u.updated_at, u.created_at) AS "
+        = "SELECT CAST(u.id AS pg_catalog.text), CAST(COALESCE(u.updated_at, "
+          "u.created_at) AS "
           "pg_catalog.text), CAST(u.deleted_at AS pg_catalog.text), "
           "CAST(pg_catalog.transaction_timestamp() AS pg_catalog.text)";
     int i;
@@ -140,51 +142,40 @@ static void fill_page(const auth_users *a, apr_pool_t *pool,
                                  : us_rec_time_text(pool, apr_time_now());
 }
 
+/* created_at is set by another machine's clock: an hour before is early
+ * enough.  Who was read already is not taken again. */
 static us_rec_end auth_users_next(us_rec_source *source, apr_pool_t *pool,
                                   us_rec_page *page)
 {
+    static const char first[] = "00000000-0000-0000-0000-000000000000";
     auth_users *a = source->data;
-    const char *params[2] = {a->created, a->id};
-    const char *where = "";
-    int count = 0;
+    const char *params[2] = {a->id != NULL ? a->id : first, a->begun};
+    const char *late = a->is_late
+                           ? " AND u.created_at OPERATOR(pg_catalog.>=) "
+                             "(CAST($2 AS " MOMENT ") OPERATOR(pg_catalog.-) "
+                             "CAST('1 hour' AS pg_catalog.interval))"
+                           : "";
     us_pg_result rows;
-    us_rec_end end;
-
-    if (a->at_nobodies_time) {
-        params[0] = a->id;
-        count = a->id != NULL;
-        where = a->id != NULL ? " WHERE u.created_at IS NULL AND u.id "
-                                "OPERATOR(pg_catalog.>) CAST($1 AS "
-                                "pg_catalog.uuid) ORDER BY u.id"
-                              : " WHERE u.created_at IS NULL ORDER BY u.id";
-    }
-    else if (a->created != NULL) {
-        count = 2;
-        where = " WHERE (u.created_at, u.id) OPERATOR(pg_catalog.>) (CAST($1 "
-                "AS " MOMENT "), CAST($2 AS pg_catalog.uuid)) ORDER BY "
-                "u.created_at, u.id";
-    }
-    else {
-        where = " WHERE u.created_at IS NOT NULL ORDER BY u.created_at, u.id";
-    }
-    end = us_rec_db_ask(
+    us_rec_end end = us_rec_db_ask(
         a->db, pool,
-        apr_psprintf(pool, "%s%s LIMIT %d", a->select, where, ROWS), count,
-        params, &rows);
+        apr_psprintf(pool,
+                     "%s WHERE u.id OPERATOR(pg_catalog.>) CAST($1 AS "
+                     "pg_catalog.uuid)%s ORDER BY u.id LIMIT %d",
+                     a->select, late, ROWS),
+        a->is_late ? 2 : 1, params, &rows);
+
     if (end != US_REC_OK) {
         return end;
     }
     fill_page(a, pool, &rows, page);
     if (rows.rows > 0) {
-        a->created = apr_pstrdup(a->run->pool,
-                                 US_PG_CELL(&rows, rows.rows - 1, CREATED));
         a->id
             = apr_pstrdup(a->run->pool, US_PG_CELL(&rows, rows.rows - 1, ID));
     }
     if (rows.rows < ROWS) {
-        page->is_last = a->at_nobodies_time;
-        a->id = a->at_nobodies_time ? a->id : NULL;
-        a->at_nobodies_time = 1;
+        page->is_last = a->is_late;
+        a->id = a->is_late ? a->id : NULL;
+        a->is_late = 1;
     }
     return US_REC_OK;
 }
@@ -215,33 +206,29 @@ static const char *auth_users_place(const us_rec_source *source,
 {
     const auth_users *a = source->data;
 
-    if (a->at_nobodies_time) {
-        return apr_pstrcat(pool, "timeless ", a->id != NULL ? a->id : "-",
-                           NULL);
-    }
-    return a->created != NULL
-               ? apr_pstrcat(pool, "after ", a->id, " ", a->created, NULL)
-               : "start";
+    return apr_pstrcat(pool, a->is_late ? "late " : "walk ",
+                       a->id != NULL ? a->id : "-", " ", a->begun, NULL);
 }
 
 static int auth_users_resume(us_rec_source *source, const char *place)
 {
     auth_users *a = source->data;
     char *copy = apr_pstrdup(a->run->pool, place);
+    char *begun;
 
-    if (strncmp(copy, "timeless ", 9) == 0) {
-        a->at_nobodies_time = 1;
-        a->id = strcmp(copy + 9, "-") == 0 ? NULL : copy + 9;
-        return a->id == NULL || us_value_is_uuid(a->id);
+    a->is_late = strncmp(copy, "late ", 5) == 0;
+    if (!a->is_late && strncmp(copy, "walk ", 5) != 0) {
+        return 0;
     }
-    if (strncmp(copy, "after ", 6) == 0
-        && strlen(copy) > 6 + US_UUID_LEN + 1) {
-        copy[6 + US_UUID_LEN] = '\0';
-        a->id = copy + 6;
-        a->created = copy + 6 + US_UUID_LEN + 1;
-        return us_value_is_uuid(a->id);
+    copy += 5;
+    begun = strchr(copy, ' ');
+    if (begun == NULL) {
+        return 0;
     }
-    return strcmp(place, "start") == 0;
+    *begun = '\0';
+    a->begun = begun + 1;
+    a->id = strcmp(copy, "-") == 0 ? NULL : copy;
+    return a->id == NULL || us_value_is_uuid(a->id);
 }
 
 us_rec_end us_rec_auth_users_create(us_rec_run *run, us_rec_source **out)
@@ -250,7 +237,8 @@ us_rec_end us_rec_auth_users_create(us_rec_run *run, us_rec_source **out)
         = "SELECT pg_catalog.concat('auth.users ', "
           "pg_catalog.current_database(), ' ', CAST('auth.users' AS "
           "pg_catalog.regclass)::pg_catalog.oid), (SELECT "
-          "pg_catalog.count(*) FROM auth.users)";
+          "pg_catalog.count(*) FROM auth.users), "
+          "CAST(pg_catalog.transaction_timestamp() AS pg_catalog.text)";
     us_rec_source *source = apr_pcalloc(run->pool, sizeof(*source));
     auth_users *a = apr_pcalloc(run->pool, sizeof(*a));
     us_pg_result result;
@@ -263,6 +251,7 @@ us_rec_end us_rec_auth_users_create(us_rec_run *run, us_rec_source **out)
     if (end != US_REC_OK) {
         return end;
     }
+    a->begun = US_PG_CELL(&result, 0, 2);
     *source = (us_rec_source){.data = a,
                               .name = US_PG_CELL(&result, 0, 0),
                               .total = apr_atoi64(US_PG_CELL(&result, 0, 1)),
