@@ -114,6 +114,7 @@ subtest 'for more than ten thousand years' => sub {
 for my $type ('uuid', 'text', 'character varying(36)') {
     subtest "ids of type $type" => sub {
         my $db = start("UserSyncOnDelete Delete\n",
+            'DROP TABLE IF EXISTS activities',
             "ALTER TABLE users ALTER id TYPE $type",
             "CREATE TABLE users_deleted (id $type PRIMARY KEY,
                 deleted_at timestamptz NOT NULL, updated_at timestamptz)",

@@ -16,7 +16,7 @@
 #define US_TIMESTAMP_ALWAYS APR_INT64_MIN
 
 /*
- * Reads a time stamp of the years 1 to 9999, or one of the above.  Only what
+ * Reads a time stamp of the years 1 to 294275, or one of the above.  Only what
  * PostgreSQL reads as the very same time is one: neither "now" nor "today".
  *
  * time  set to microseconds since 1970; finer digits are cut off

@@ -48,52 +48,74 @@ static const char *problem(const batch *b, const us_pg_result *error)
 
 /* --- after a write --- */
 
+static us_rec_end write_items(const batch *b, us_rec_item **items, int count);
+
+/* What is to be said of an item that was written, and is now like seen?
+ * Returns 1 if its row has come or gone meanwhile, so that it has to be
+ * written in another way. */
+static int judge_written(const batch *b, us_rec_item *item,
+                         const us_rec_item *seen)
+{
+    us_rec_run *run = b->target->run;
+    const char *id = item->user->identity.id;
+
+    if (seen->class == US_REC_SAME) {
+        run->applied++;
+        us_rec_report(run, item->class, id, item->reason);
+    }
+    else if (seen->class == US_REC_NEWER
+             || (!is_alive(item) && !seen->has_row)) {
+        us_rec_report(run, US_REC_NEWER, id, "the row has changed meanwhile");
+    }
+    else if (is_alive(item) && seen->has_row != item->has_row
+             && !item->is_second) {
+        *item = *seen;
+        item->is_second = 1;
+        return 1;
+    }
+    else {
+        refuse(b, item,
+               "a trigger, a rule or a policy of the table suppresses or "
+               "changes it");
+    }
+    return 0;
+}
+
 /* Done is what was seen, not what was written: a trigger may have changed it.
  * done says how many of the items are reported. */
 static us_rec_end verify(const batch *b, us_rec_item *const *items, int count,
                          int done)
 {
-    us_rec_run *run = b->target->run;
-    us_rec_item *copies
-        = apr_palloc(b->pool, sizeof(*copies) * (apr_size_t)count);
+    us_rec_item *seen = apr_palloc(b->pool, sizeof(*seen) * (apr_size_t)count);
+    us_rec_item **again
+        = apr_palloc(b->pool, sizeof(*again) * (apr_size_t)count);
     us_pg_result result;
+    int agains = 0;
     int tries;
     int i;
 
     for (i = 0; i < count; i++) {
-        copies[i] = *items[i];
+        seen[i] = *items[i];
     }
     for (tries = 1;; tries++) {
-        us_rec_db_end end = us_rec_compare(b->target, b->pool, copies, count,
+        us_rec_db_end end = us_rec_compare(b->target, b->pool, seen, count,
                                            b->asked, &result);
         us_rec_end pause;
 
         if (end == US_REC_DB_OK) {
             break;
         }
-        pause = us_rec_db_pause(run->db, b->pool, tries, &result);
+        pause = us_rec_db_pause(b->target->run->db, b->pool, tries, &result);
         if (pause != US_REC_OK) {
             return pause;
         }
     }
     for (i = 0; i < done; i++) {
-        if (copies[i].class == US_REC_SAME) {
-            run->applied++;
-            us_rec_report(run, items[i]->class, items[i]->user->identity.id,
-                          items[i]->reason);
-        }
-        else if (copies[i].class == US_REC_NEWER
-                 || (!is_alive(items[i]) && !copies[i].has_row)) {
-            us_rec_report(run, US_REC_NEWER, items[i]->user->identity.id,
-                          "the row has changed meanwhile");
-        }
-        else {
-            refuse(b, items[i],
-                   "a trigger, a rule or a policy of the table suppresses or "
-                   "changes it");
+        if (judge_written(b, items[i], &seen[i])) {
+            again[agains++] = items[i];
         }
     }
-    return US_REC_OK;
+    return agains > 0 ? write_items(b, again, agains) : US_REC_OK;
 }
 
 /* --- users who hold each other's e-mail --- */

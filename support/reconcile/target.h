@@ -26,6 +26,7 @@ typedef struct us_rec_item {
     const us_rec_user *user;
     us_rec_class class;
     int has_row;
+    int is_second;    /* its row came or went during the first attempt */
     unsigned differs; /* bits of us_batch_followed */
     const char *reason;
 } us_rec_item;
