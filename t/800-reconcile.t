@@ -261,6 +261,15 @@ rows($db => 'INSERT INTO members (id, email, is_anonymous, updated_at)
 my $newer = reconcile(from_double($db), '--apply', '--json');
 is value($db => 'SELECT email FROM members WHERE id = ?', $ahead),
     'newer@example.com', 'a later state does not yield' or diag said($newer);
+my $buried = double->add_user(email => 'buried@example.com')->{id};
+rows($db => 'INSERT INTO members_deleted VALUES (?, ?, ?)', $buried,
+    '2200-01-01', '2200-01-01');
+$newer = reconcile(from_double($db), '--on-delete', 'Delete', '--apply',
+    '--json');
+is $newer->{status}, 0, 'nor does a later deletion' or diag said($newer);
+is $newer->{json}{newer}, 2, 'both are counted' or diag said($newer);
+is value($db => 'SELECT count(*) FROM members WHERE id = ?', $buried), 0,
+    'the dead are not woken';
 
 # ---- users come, go and change while it walks
 for my $cursor (0, 1) {

@@ -4,7 +4,7 @@
 
 use UserSync::Test;
 use UserSync::Reconcile;
-use UserSync::Util qw(new_dir);
+use UserSync::Util qw(new_dir top_dir);
 
 my $db     = members_db('usersync_outages');
 my $secret = double->key('secret');
@@ -58,6 +58,14 @@ for my $option ('--help', '--version') {
     my $ran = reconcile($option);
     is $ran->{status}, 0, $option or diag said($ran);
     ok length $ran->{out}, "$option: to stdout";
+}
+{
+    my %in = (help => reconcile('--help')->{out},
+        page => slurp(top_dir() . '/docs/man/usersync-reconcile.8'));
+    my ($help, $page) = map { my %seen = map { $_ => 1 } @$_;
+        [sort keys %seen] } [$in{help} =~ /--([a-z-]+)/g],
+        [$in{page} =~ /Fl -([a-z-]+)/g];
+    is_deeply $page, $help, 'the manual page has the options of --help';
 }
 
 # ---- keys that Supabase refuses, and databases that are away

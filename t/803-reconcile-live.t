@@ -33,8 +33,9 @@ sub value { return postgres->value($DB => @_) }
 # ---- users, and a table that has every third of them, most with an old address
 double->config(record_requests => 0, reuse_tokens => $T);
 double->add_crowd(n => $MANY);
-my @people = map { { email => "p$_\@example.com", password => 'correct horse' } }
-    1 .. 40;
+my @people = map {
+    { email => "p$_\@example.com", password => 'correct horse' }
+} 1 .. 40;
 double->add_user(%$_) for @people;
 open my $dump, '<', double->dump or die "dump: $!";
 my @user = map {

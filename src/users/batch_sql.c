@@ -218,6 +218,11 @@ const char *us_batch_compare(apr_pool_t *pool, const us_batch_table *table)
         newer = apr_pstrcat(pool, "COALESCE(", of_row(pool, table, at),
                             AFTER KNOWN ", false)", NULL);
     }
+    if (table->dead != NULL) {
+        newer = apr_pstrcat(
+            pool, newer, " OR ", id,
+            " IS NULL AND COALESCE(d.updated_at" AFTER KNOWN ", false)", NULL);
+    }
     for (f = 0; f < US_BATCH_FOLLOWED; f++) {
         int i = us_columns_find(table->columns, us_batch_followed[f]);
 

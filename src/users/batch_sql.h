@@ -35,7 +35,7 @@ enum {
     US_BATCH_PLACE,  /* of the user in the arrays, from 1 */
     US_BATCH_ROW,    /* t: there is a row */
     US_BATCH_EXACT,  /* t: its id is spelled as it should be */
-    US_BATCH_NEWER,  /* t: it has a later state than the user */
+    US_BATCH_NEWER,  /* t: it, or its tombstone, has a later state */
     US_BATCH_BURIED, /* t: a tombstone */
     US_BATCH_DIFFERS /* for each of us_batch_followed: t: it differs */
 };

@@ -134,7 +134,8 @@ static void judge(const us_rec_target *target, apr_pool_t *pool,
     }
     if (item->class != US_REC_SAME && is_true(rows, row, US_BATCH_NEWER)) {
         item->class = US_REC_NEWER;
-        item->reason = "the row has a later state";
+        item->reason = item->has_row ? "the row has a later state"
+                                     : "deleted here later";
     }
 }
 

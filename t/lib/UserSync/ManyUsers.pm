@@ -103,7 +103,9 @@ sub killed_ok {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $state = new_dir('many') . '/state';
     my @option = (from_double($db), '--state', $state, '--apply');
-    my $count = sub { postgres()->value($db => 'SELECT count(*) FROM members') };
+    my $count = sub {
+        return postgres()->value($db => 'SELECT count(*) FROM members');
+    };
     _begin($db, $mode);
     for my $enough (5_000, 40_000) {
         my $ran = start_reconcile(@option, '--json');

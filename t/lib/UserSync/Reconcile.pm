@@ -109,7 +109,8 @@ sub finished {
     } $seconds || 60, 'the end of usersync-reconcile';
     my $status = $?;
     delete $pids{ $ran->{pid} };
-    my %end = (memory => $memory, status => $status & 127 ? 128 + ($status & 127) : $status >> 8,
+    my %end = (memory => $memory,
+        status => $status & 127 ? 128 + ($status & 127) : $status >> 8,
         map { $_ => slurp($ran->{$_}) } qw(out err));
     my ($last) = $end{out} =~ /([^\n]*)\n?\z/;
     $end{json} = eval { JSON::PP->new->utf8->decode($last) }
