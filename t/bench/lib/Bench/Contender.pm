@@ -31,6 +31,7 @@ my %CLASS = (
     gate      => 'Bench::Gate',
     login     => 'Bench::Gate',
     hook      => 'Bench::Hook',
+    event     => 'Bench::Event',
     pyhook    => 'Bench::PythonHook',
 );
 
@@ -50,6 +51,7 @@ our %TITLE = (
     login  => 'authentication and Require dbd-login: one prepared SQL'
         . ' statement per request',
     hook   => 'mod_usersync as token hook',
+    event  => 'mod_usersync as receiver of events: each changes a row',
     pyhook => 'a token hook in FastAPI, asyncpg; uvicorn, 2 workers, uvloop,'
         . ' no access log',
 );

@@ -9,6 +9,8 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use Digest::SHA qw(hmac_sha256);
 use MIME::Base64 qw(decode_base64 decode_base64url encode_base64);
+use POSIX ();
+use Time::HiRes ();
 
 use AuthDouble::Json ();
 use AuthDouble::Jwt ();
@@ -83,6 +85,12 @@ sub call {
     my $body = join '', map {
         $_ eq $ID ? $user : $_ eq $EMAIL ? $email : $_
     } @PIECES;
+    return _signed($body);
+}
+
+# A body, signed now: { body, headers }
+sub _signed {
+    my ($body) = @_;
     my $name = sprintf '%08x-%04x-4%03x-8%03x-%012x', rand 2**32, rand 2**16,
         rand 2**12, rand 2**12, rand 2**48;
     my $time = time;
@@ -91,14 +99,28 @@ sub call {
             . encode_base64(hmac_sha256("$name.$time.$body", $KEY), '')] };
 }
 
-# A file of them, a line for each, which may have more headers: tabs separate
-# the headers and the body.
+# An event about the user of this number, later than all before, signed now.
+sub event {
+    my ($number) = @_;
+    my $email = Bench::World::email($number);
+    my $user = join '-', unpack 'a8a4a4a4a12', md5_hex($email);
+    my $now = Time::HiRes::time();
+    my $time = POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime $now)
+        . sprintf '.%06d+00:00', ($now - int $now) * 1e6;
+    return _signed(qq({"type":"UPDATE","id":"$user","email":"$email",)
+        . '"phone":null,"is_anonymous":false,"app_metadata":{"provider":"email"'
+        . ',"providers":["email"]},"user_metadata":{"from":"bench"},'
+        . qq("banned_until":null,"deleted_at":null,"updated_at":"$time"}));
+}
+
+# A file of calls that make($number) makes, a line for each, which may have more
+# headers: tabs separate the headers and the body.
 sub calls {
-    my ($numbers, @more) = @_;
+    my ($make, $numbers, @more) = @_;
     my $file = new_dir('crowd') . '/calls';
     open my $out, '>', $file or die "$file: $!\n";
     for my $number (@$numbers) {
-        my $call = call($number);
+        my $call = $make->($number);
         my @header = @{ $call->{headers} };
         my @lines;
         push @lines, join ': ', splice @header, 0, 2 while @header;

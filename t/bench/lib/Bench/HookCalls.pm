@@ -35,6 +35,9 @@ sub route {
 
 sub makes_rows { return 0 }
 
+# What makes the call for the user of a number.
+sub make_call { return Bench::Crowd->can('call') }
+
 sub load {
     my ($self, $kind, %arg) = @_;
     my @numbers;
@@ -49,7 +52,7 @@ sub load {
     }
     # one run's calls are of no use to the next one
     unlink delete $self->{calls} if $self->{calls};
-    $self->{calls} = Bench::Crowd::calls(\@numbers,
+    $self->{calls} = Bench::Crowd::calls($self->make_call, \@numbers,
         $self->{closing} ? 'Connection: close' : ());
     return (mode => $self->{count} ? 'any' : 'each', first => 0,
         count => scalar @numbers, headers => $self->{calls});

@@ -39,6 +39,17 @@ sub known {
     return rounds('known', \@all, %$options, statements => 1);
 }
 
+# Events about users who have a row, each about another one.
+sub event {
+    my ($options, $start, $world) = @_;
+    $world->add_life('app');
+    $world->count_statements(1);
+    my $result = rounds('known', [$start->('event')], %$options,
+        statements => 1);
+    $world->refill('app');
+    return $result;
+}
+
 # As many calls as a busy project has at a time: on connections that are kept,
 # with the cache and without, and without on one connection for each call. Some
 # may wait in vain for a connection to the database, and are counted.

@@ -17,8 +17,8 @@ use Bench::Picture ();
 use Bench::Scenario ();
 use Bench::Targets ();
 
-my @ORDER = qw(hook cached looked-up closing pyhook module proxy stock python
-    node nginx direct gate banned login alone);
+my @ORDER = qw(hook event cached looked-up closing pyhook module proxy stock
+    python node nginx direct gate banned login alone);
 
 # $kept: an earlier result, for scenarios that are not measured again
 sub new {

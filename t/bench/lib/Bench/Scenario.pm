@@ -27,7 +27,7 @@ my $WAITING = 500;
 # In the order in which they run.
 our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls
     memory hung prepared gate-warm gate-cold gate-users gate-dbd gate-banned
-    hook-cached hook-known hook-crowd reconcile-api reconcile-db);
+    hook-cached hook-known hook-crowd hook-event reconcile-api reconcile-db);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
@@ -56,6 +56,7 @@ our %TITLE = (
         . ' beside the login of the same',
     'hook-crowd'  => "token hook, known users, $WAITING calls at a time, tuned"
         . ' limits',
+    'hook-event'  => 'events that change a row, each of another user',
     'reconcile-api' => 'usersync-reconcile with the admin API: an empty table,'
         . ' and nothing to do, beside a script in Python',
     'reconcile-db'  => 'usersync-reconcile with auth.users, without and with an'

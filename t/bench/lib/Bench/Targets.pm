@@ -112,6 +112,8 @@ my @TARGETS = (
         [$name, "SQL statements per hook, $what", most => $most,
             sub { $_[0]{$name}{result}{hook}{statements}{high} }];
     } ['hook-cached', 'known to the cache', 0], ['hook-known', 'no cache', 1]),
+    ['hook-event', 'SQL statements per event', most => 2,
+        sub { $_[0]{'hook-event'}{result}{event}{statements}{high} }],
     (map {
         my ($label, $what) = @$_;
         # a tenth of the time that Supabase gives its hooks
