@@ -126,10 +126,10 @@ my @TARGETS = (
         my ($name, $way) = @$_;
         map {
             ["reconcile-$name", "users/s of usersync-reconcile / of a script,"
-                . " $way, $_ run", least => 1,
+                . " $way, $_ run", least => 2,
                 _walk("reconcile-$name", 'rate', "$way $_", "script $_")],
             ["reconcile-$name", "CPU of a script / of usersync-reconcile, $way,"
-                . " $_ run", least => 2,
+                . " $_ run", least => 5,
                 _walk("reconcile-$name", 'cpu', "script $_", "$way $_")];
         } qw(first second);
     } [qw(api cursor)], [qw(api offset)], [qw(db from-db)], [qw(db indexed)]),
