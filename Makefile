@@ -202,7 +202,7 @@ compare: deps-test
 # Side by side with what else could do it, in turn; t/bench/run tells more.
 # SCENARIOS (all), ROUNDS and SECONDS of each run; KEEP=1: the others' results;
 # QUIET=10: runs again what was disturbed by more than 10 % of the machine.
-# USERS: how many the scenarios "reconcile-..." have.
+# USERS: how many the scenarios "reconcile-..." have (100000).
 bench: deps-bench
 	$(MAKE) all build/bench/upstream build/bench/lookups
 	t/bench/node-pg

@@ -1,7 +1,7 @@
 package Bench::ReconcileScenario;
 
 # The scenario of usersync-reconcile, see Bench::Scenario: BENCH_USERS users
-# (1 000 000) go into an empty table, and are then compared once more: from the
+# (100 000) go into an empty table, and are then compared once more: from the
 # admin API, or from auth.users without and with an index on created_at, and in
 # turn with the script that comes to mind first. The script gets fewer users;
 # the rates are compared.
@@ -41,7 +41,7 @@ sub db { return _run_all($_[0], qw(from-db indexed script)) }
 
 sub _run_all {
     my ($run, @ways) = @_;
-    my $n = $ENV{BENCH_USERS} || 1_000_000;
+    my $n = $ENV{BENCH_USERS} || 100_000;
     die "BENCH_USERS is not a number above 0: $n\n" if $n !~ /^[1-9]\d*$/;
     my $few = $n < $MOST_OF_SCRIPT ? $n : $MOST_OF_SCRIPT;
     my %users = map { $_ => $_ eq 'script' ? $few : $n } @ways;
