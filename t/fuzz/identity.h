@@ -29,8 +29,8 @@ void identity_check_value(const strict_node *user, int is_row, int i,
  * Requires that id and values are those of the user, and as_of that of its
  * updated_at.
  *
- * user  an object: Supabase's user, or the claims of a token, whose time is that
- *       of iat
+ * user  an object: a user of Supabase, or the claims of a token, whose time is
+ *       that of iat
  * name  of the id in there: "sub" in claims
  */
 void identity_check(const us_identity *identity, const strict_node *user,
