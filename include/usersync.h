@@ -249,11 +249,11 @@ typedef enum us_life {
 typedef struct us_identity {
     const char *id; /* canonical lower-case UUID */
     int proven;
-    int pending;  /* a sign-up without a session: always looked up, so that it
+    int pending;   /* a sign-up without a session: always looked up, so that it
                    * takes as long as one for an address that is taken */
-    int snapshot; /* id and e-mail only, as they were when a token was made:
+    int snapshot;  /* id and e-mail only, as they were when a token was made:
                    * used for a new row, never to change one */
-    us_life life; /* other than US_LIVES in events only */
+    us_life life;  /* other than US_LIVES in events only */
     int may_enter; /* Supabase says now that they are neither banned nor
                     * deleted: it has just given them a session, and its user
                     * says so, too */
