@@ -83,8 +83,10 @@ GRANT SELECT (:"id"), INSERT (:"id") ON :"schema".:"table" TO :"role";
         ON :"schema".:"table" TO :"role";
 \endif
 
--- Each further UserSyncColumn is insert-only and needs just that:
+-- Each further UserSyncColumn is filled in new rows only and needs just that:
 --   GRANT INSERT (phone) ON public.users TO "www-data";
+-- Events (docs/lifecycle.md) set it in existing rows, too:
+--   GRANT UPDATE (phone) ON public.users TO "www-data";
 
 -- A serial column, such as a primary key beside the id, takes its value from a
 -- sequence with the rights of the role that inserts ("permission denied for
