@@ -2,9 +2,8 @@ package Bench::ReconcileScenario;
 
 # The scenario of usersync-reconcile, see Bench::Scenario: BENCH_USERS users
 # (100 000) go into an empty table, and are then compared once more: from the
-# admin API, or from auth.users without and with an index on created_at, and in
-# turn with the script that comes to mind first. The script gets fewer users;
-# the rates are compared.
+# admin API or from auth.users, and in turn with the script that comes to mind
+# first. The script gets fewer users; the rates are compared.
 
 use strict;
 use warnings;
@@ -37,7 +36,7 @@ my $INTERVAL = 0.05;
 
 sub api { return _run_all($_[0], qw(cursor offset script)) }
 
-sub db { return _run_all($_[0], qw(from-db indexed script)) }
+sub db { return _run_all($_[0], qw(from-db script)) }
 
 sub _run_all {
     my ($run, @ways) = @_;
@@ -46,7 +45,7 @@ sub _run_all {
     my $few = $n < $MOST_OF_SCRIPT ? $n : $MOST_OF_SCRIPT;
     my %users = map { $_ => $_ eq 'script' ? $few : $n } @ways;
     my $self = _begin($run->{world});
-    _fill($self, $n) if $users{indexed};
+    _fill($self, $n) if $users{'from-db'};
     my (%seen, @order);
     my $done = eval {
         for my $round (1 .. $run->{rounds}) {
@@ -104,18 +103,10 @@ sub _fill {
     return;
 }
 
-sub _reads_table { return $_[0] =~ /^(?:from-db|indexed)$/ }
-
 sub _prepare {
     my ($self, $way, $n) = @_;
     $self->{double}->reset;
-    if (_reads_table($way)) {
-        $self->{pg}->sql($DB => 'DROP INDEX IF EXISTS auth.by_time');
-        $self->{pg}->sql($DB =>
-            'CREATE INDEX by_time ON auth.users (created_at)')
-            if $way eq 'indexed';
-    }
-    else {
+    if ($way ne 'from-db') {
         $self->{double}->config(cursor_pagination => $way eq 'cursor' ? 1 : 0,
             record_requests => 0);
         $self->{double}->add_crowd(n => $n);
@@ -133,7 +124,7 @@ sub _command {
     return ('/usr/bin/python3', top_dir() . '/t/bench/apps/backfill.py', $url,
         $dsn) if $way eq 'script';
     return (top_dir() . '/support/usersync-reconcile',
-        _reads_table($way) ? ('--from-db', $dsn)
+        $way eq 'from-db' ? ('--from-db', $dsn)
         : ('--url', $url, '--key', "file:$self->{dir}/key"),
         '--db', $dsn, '--table', 'members',
         (map { ('--column', "$_=$_") } @COLUMNS), '--apply', '--json');

@@ -59,8 +59,8 @@ our %TITLE = (
     'hook-event'  => 'events that change a row, each of another user',
     'reconcile-api' => 'usersync-reconcile with the admin API: an empty table,'
         . ' and nothing to do, beside a script in Python',
-    'reconcile-db'  => 'usersync-reconcile with auth.users, without and with an'
-        . ' index on created_at, beside the same script',
+    'reconcile-db'  => 'usersync-reconcile with auth.users, beside the same'
+        . ' script',
 );
 
 # Where shorter runs would be less useful: a client that waits 200 ms for each

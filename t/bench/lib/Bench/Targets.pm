@@ -132,7 +132,7 @@ my @TARGETS = (
                 . " $_ run", least => 5,
                 _walk("reconcile-$name", 'cpu', "script $_", "$way $_")];
         } qw(first second);
-    } [qw(api cursor)], [qw(api offset)], [qw(db from-db)], [qw(db indexed)]),
+    } [qw(api cursor)], [qw(api offset)], [qw(db from-db)]),
     (map {
         ["reconcile-$_", "the most memory of usersync-reconcile in MB, $_",
             most => 100, _walk_memory("reconcile-$_")];
