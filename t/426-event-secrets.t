@@ -48,7 +48,7 @@ post($httpd->url('/event'), '{}', $HEADER => $VALUES[0],
     'Content-Type' => 'text/plain');
 postgres()->sql($DB =>
     q{ALTER TABLE users ADD CHECK (phone IS NULL) NOT VALID});
-is send_stock($VALUES[0])->{status}, 500, 'a row that is refused';
+is send_stock($VALUES[0])->{status}, 204, 'a value that is refused';
 postgres()->sql($DB => 'ALTER TABLE users RENAME TO gone');
 send_stock($VALUES[0]);
 postgres()->sql($DB => 'ALTER TABLE gone RENAME TO users');

@@ -9,6 +9,9 @@
 /* Time zones of PostgreSQL are less than 16 hours from Greenwich. */
 #define ZONE_HOURS_MAX 15
 
+/* The last whole year of PostgreSQL's timestamptz. */
+#define LAST_YEAR 294275
+
 /* Nanoseconds, as Go writes them. */
 #define FRACTION_DIGITS 9
 
@@ -56,8 +59,9 @@ static int take_date(const char **text, apr_int64_t *days)
     int day;
     int digits = (int)strspn(*text, "0123456789");
 
-    if (!take_number(text, digits > 4 && digits <= 6 ? digits : 4, 1, 294275,
-                     &year)
+    /* a later year has more digits, and no zero before them */
+    if (digits < 4 || digits > 6 || (digits > 4 && **text == '0')
+        || !take_number(text, digits, 1, LAST_YEAR, &year)
         || !take_char(text, '-') || !take_number(text, 2, 1, 12, &month)
         || !take_char(text, '-') || !take_number(text, 2, 1, 31, &day)) {
         return 0;

@@ -53,13 +53,15 @@ static int is_day(const char *text)
     struct tm exp = {0};
     struct tm day;
     time_t seconds;
+    char *rest;
+    long year = strtol(text, &rest, 10);
 
-    exp.tm_year = (int)strtol(text, NULL, 10) - 1900;
-    exp.tm_mon = (int)strtol(text + 5, NULL, 10) - 1;
-    exp.tm_mday = (int)strtol(text + 8, NULL, 10);
+    exp.tm_year = (int)year - 1900;
+    exp.tm_mon = (int)strtol(rest + 1, &rest, 10) - 1;
+    exp.tm_mday = (int)strtol(rest + 1, NULL, 10);
     seconds = timegm(&exp);
-    return gmtime_r(&seconds, &day) != NULL
-           && day.tm_mday == (int)strtol(text + 8, NULL, 10);
+    return year >= 1 && year <= 294275 && gmtime_r(&seconds, &day) != NULL
+           && day.tm_mday == (int)strtol(rest + 1, NULL, 10);
 }
 
 int identity_is_time(const char *text, int may_be_infinite)
@@ -75,7 +77,8 @@ int identity_is_time(const char *text, int may_be_infinite)
     }
     if (!compiled) {
         compiled = regcomp(&form,
-                           "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|"
+                           "^([0-9]{4}|[1-9][0-9]{4,5})-(0[1-9]|1[0-2])-(0[1-"
+                           "9]|[12][0-9]|"
                            "3[01])[T ]([01][0-9]|2[0-3])(:[0-5][0-9]){2}"
                            "(\\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-5])"
                            "(:[0-5][0-9]){0,2})$",
@@ -83,8 +86,7 @@ int identity_is_time(const char *text, int may_be_infinite)
                    == 0;
         require(compiled, "the form of time stamps is a good expression");
     }
-    return regexec(&form, text, 0, NULL, 0) == 0
-           && strncmp(text, "0000", 4) != 0 && is_day(text);
+    return regexec(&form, text, 0, NULL, 0) == 0 && is_day(text);
 }
 
 static const char *name_of(const us_column *column, int is_row)
