@@ -91,12 +91,14 @@ SQL
             postgres->sql($DB => 'INSERT INTO held VALUES (?)', $id);
             my $early = UserSync::Background->start(
                 sub { visit($httpd, '/app/file', $id)->{status} });
-            wait_until { held() } 20, 'a look that lasts';
-            postgres->sql($DB => 'UPDATE held SET pid = ?', held());
+            my $pid;
+            wait_until { $pid = held() } 20, 'a look that lasts';
+            postgres->sql($DB => 'UPDATE held SET pid = ?', $pid);
             applied_ok send_event($httpd, event_for($word, $id));
             is visits($httpd, $id), "24 x $state{$word}",
                 "$cache, $word: refused by all, whom nobody waits for";
-            ok held(), 'while that look lasts';
+            ok wait_until { (held() || 0) == $pid } 20,
+                'while that look lasts';
             postgres->sql($DB => 'DELETE FROM held');
             is $early->result, 200, 'who came before is let in';
             is visits($httpd, $id), "24 x $state{$word}",
@@ -107,7 +109,7 @@ SQL
     postgres->sql($DB => 'ALTER TABLE users DISABLE ROW LEVEL SECURITY');
 };
 
-# The backend that the policy holds up.
+# The backend that the policy holds up; it sleeps nearly all the time.
 sub held {
     return postgres->value($DB => q{SELECT pid FROM pg_stat_activity
         WHERE usename = 'www-data' AND state = 'active'

@@ -26,7 +26,7 @@ my @to = into($db);
 my @url = ('--url', double->url);
 my @from = (@url, '--key', key_file('secret'));
 for (['no source', qr/--url or --from-db/, @to],
-    ['two sources', qr/--url and --from-db/, @from, '--from-db', 'x=y', @to],
+    ['two sources', qr/--url and --from-db/, @from, '--from-db', 'dbname=x', @to],
     ['no key', qr/--key/, @url, @to],
     ['a key in argv', qr/file:/, @url, '--key', $secret, @to],
     ['a key that is not there', qr/nowhere/, @url, '--key',
