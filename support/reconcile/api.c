@@ -295,6 +295,9 @@ static us_rec_end count_crowd(api *a, const us_rec_list *list,
 {
     int i;
 
+    if (list->users == NULL) { /* nobody at all */
+        return US_REC_OK;
+    }
     if (a->crowd == NULL) {
         apr_pool_create(&a->crowd_pool, a->run->pool);
         a->crowd = us_rec_ids_create(a->crowd_pool);
