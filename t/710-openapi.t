@@ -63,7 +63,7 @@ $pg->sql($events_db => $_) for
     q{ALTER TABLE users_strict ADD CHECK (email NOT LIKE '%refused%')},
     'ALTER TABLE users_unique ADD UNIQUE (phone)';
 my $events = event_server($events_db, modules => ['authn_anon'],
-    config => event_lines($EVENT), vhosts => {
+    config => event_lines($EVENT) . hook_lines($HOOK), vhosts => {
     gate    => UserSync::Gate::guarded('/app', 'UserSyncEnsure On'),
     slow    => 'RequestReadTimeout header=20 body=1',
     nowhere => $nowhere,
@@ -457,6 +457,8 @@ subtest 'the gate and what events have said' => sub {
             UserSync::Gate::visit($events, $events->url('/app', 'gate'), $id));
         is_deeply [$response->{status}, $response->{json}{code}],
             [$status, $code], "the gate: $code" or diag show($response);
+        ask_hook($code, $events, [200, $status], $code,
+            token_body(sub => $id));
     }
 };
 

@@ -428,7 +428,9 @@ int us_reply_hook(request_rec *r, us_call *call, us_outcome outcome,
     us_reply_note(r, call, outcome, identity);
     us_reply_log(r, call, outcome, identity);
     set_headers(r, call, row);
-    apr_table_unset(r->headers_out, "Retry-After"); /* the status is 200 */
+    /* the status is 200 */
+    apr_table_unset(r->headers_out, "Retry-After");
+    apr_table_unset(r->headers_out, "WWW-Authenticate");
     if (outcome != US_OK && outcome != US_UNSYNCED) {
         append_refusal(brigade, row, call);
     }
