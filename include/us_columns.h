@@ -10,6 +10,9 @@
 #include <apr_pools.h>
 #include <apr_tables.h>
 
+/* The end of the name of the table of tombstones, after the users table's. */
+#define US_TOMBSTONES "_deleted"
+
 /* The part of Supabase's user object that a column's value comes from. */
 typedef enum us_field_kind {
     US_FIELD_ID,

@@ -160,7 +160,7 @@ static int last_part_bytes(const char *quoted)
 static const char *check_on_delete(apr_pool_t *pool,
                                    const us_server_conf *conf)
 {
-    static const char suffix[] = "_deleted"; /* as in users/store_sql.c */
+    static const char suffix[] = US_TOMBSTONES;
     apr_array_header_t *columns = us_config_columns(pool, conf);
     const char *table = us_config_table(conf);
     int most = NAME_BYTES - (int)strlen(suffix);

@@ -6,9 +6,6 @@
 
 #include <string.h>
 
-/* The end of the name of the table of tombstones. */
-#define TOMBSTONES "_deleted"
-
 us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
                                    const apr_array_header_t *columns,
                                    int deletes)
@@ -18,7 +15,7 @@ us_store_table us_store_table_make(apr_pool_t *pool, const char *name,
     if (deletes) { /* the name ends with a quote */
         table.tombstones
             = apr_pstrcat(pool, apr_pstrmemdup(pool, name, strlen(name) - 1),
-                          TOMBSTONES "\"", NULL);
+                          US_TOMBSTONES "\"", NULL);
     }
     table.has_email = us_columns_have_email(columns);
     table.anonymous = us_columns_find(columns, US_FIELD_IS_ANONYMOUS);
