@@ -1,7 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "answer.h"
-#include "user.h"
+#include "session.h"
 #include "us_json.h"
 #include "us_json_scan.h"
 
@@ -11,57 +11,6 @@
 
 const char *const us_answer_headers[]
     = {"x-sb-error-code", "Retry-After", "Sb-Auth-User-Id", NULL};
-
-/* Where a user is in an answer. */
-static const us_user_place in_session = {.object = "user", .id = "id"};
-static const us_user_place bare = {.id = "id"};
-
-/* --- identity --- */
-
-/* Is it a string that is not empty?  It is a token, so it is not decoded. */
-static int has_text(const us_json *doc, const char *const *path)
-{
-    return us_json_type_of(doc, path) == US_JSON_STRING
-           && us_json_raw(doc, path).len > 2;
-}
-
-/* Takes a session: the answer has an access token and a user. */
-static int take_session(us_call *call, const us_json *doc,
-                        const us_http_answer *answer,
-                        const apr_array_header_t *columns,
-                        us_identity *identity)
-{
-    if (!has_text(doc, US_JSON_PATH("access_token"))
-        || !us_user_take(call->pool, doc, &in_session, columns, identity)) {
-        return 0;
-    }
-    identity->proven = 1;
-    identity->may_enter = us_user_may_enter(doc, &in_session, apr_time_now());
-    identity->session.text = answer->body;
-    identity->session.len = answer->body_len;
-    return 1;
-}
-
-/*
- * Takes a user without a session: the confirmation is pending, or the address
- * is taken and the id invented.  Only an identity with the same user id proves
- * the user (GoTrue's signup.go, sanitizeUser: it empties the identities of an
- * invented user).
- */
-static int take_bare_user(us_call *call, const us_json *doc,
-                          const apr_array_header_t *columns,
-                          us_identity *identity)
-{
-    if (us_json_type_of(doc, US_JSON_PATH("identities")) != US_JSON_ARRAY
-        || !us_user_take(call->pool, doc, &bare, columns, identity)) {
-        return 0;
-    }
-    identity->pending = 1;
-    identity->proven
-        = us_json_array_has(doc, US_JSON_PATH("identities"), "user_id",
-                            us_json_string(doc, US_JSON_PATH("id"), NULL));
-    return 1;
-}
 
 /* --- whose answer it is --- */
 
@@ -107,7 +56,8 @@ static int is_same_email(const char *one, const char *two)
     return 1;
 }
 
-/* Did GoTrue invent this user, see take_bare_user?  It has no role, either. */
+/* Did GoTrue invent this user, see us_session_take_pending?  It has no role,
+ * either. */
 static int is_invented(const us_json *doc, const us_identity *identity)
 {
     const char *role = us_json_string(doc, US_JSON_PATH("role"), NULL);
@@ -166,12 +116,17 @@ static us_outcome judge_success(us_call *call, const us_question *question,
                                 const us_http_answer *answer,
                                 us_identity *identity)
 {
-    int session = take_session(call, doc, answer, question->columns, identity);
+    int session = us_session_take(call, doc, question->columns, identity);
 
     if (!session
         && (question->operation != US_SIGN_UP
-            || !take_bare_user(call, doc, question->columns, identity))) {
+            || !us_session_take_pending(call, doc, question->columns,
+                                        identity))) {
         return judge_nobody(call, doc, answer);
+    }
+    if (session) {
+        identity->session.text = answer->body;
+        identity->session.len = answer->body_len;
     }
     if (question->email != NULL
         && !is_asked_for(doc, session, identity, question->email)) {

@@ -3,7 +3,7 @@
 #include "us_hook_payload.h"
 #include "us_json.h"
 #include "log_name.h"
-#include "timestamp.h"
+#include "claims.h"
 #include "user.h"
 
 #include <apr_strings.h>
@@ -35,37 +35,19 @@ static us_outcome invalid(us_call *call, const char *wrong)
                    "the signed body is not a hook's request: %s", wrong);
 }
 
-/* The latest time that a time stamp can tell (seconds): the year 9999. */
-#define LATEST APR_INT64_C(253402300799)
-
-/* When the token was made: Supabase had read the user shortly before. */
-static const char *take_issue_time(apr_pool_t *pool, const us_json *doc)
-{
-    us_slice raw = us_json_raw(doc, US_JSON_PATH("claims", "iat"));
-    apr_int64_t seconds
-        = raw.text == NULL
-              ? 0
-              : apr_atoi64(apr_pstrmemdup(pool, raw.text, raw.len));
-
-    return seconds <= 0 || seconds > LATEST
-               ? NULL
-               : us_timestamp_text(pool, apr_time_from_sec(seconds));
-}
-
 /* The claims of a token that is about to be signed: what a login returns is
  * in them, too. */
 static us_outcome take_claims(us_call *call, const us_json *doc,
                               const apr_array_header_t *columns,
                               us_hook_payload *payload)
 {
-    static const us_user_place place = {.object = "claims", .id = "sub"};
     us_identity *identity = &payload->identity;
     const char *user_id;
 
     if (us_json_type_of(doc, US_JSON_PATH("claims")) != US_JSON_OBJECT) {
         return invalid(call, "it has no claims");
     }
-    if (!us_user_take(call->pool, doc, &place, columns, identity)) {
+    if (!us_claims_take(call->pool, doc, "claims", columns, identity)) {
         return invalid(call, "claims.sub is not a user's id");
     }
     user_id = us_json_string(doc, US_JSON_PATH("user_id"), NULL);
@@ -73,7 +55,6 @@ static us_outcome take_claims(us_call *call, const us_json *doc,
         return invalid(call, "user_id is not claims.sub");
     }
     identity->proven = 1;
-    identity->as_of = take_issue_time(call->pool, doc);
     payload->claims = us_json_raw(doc, US_JSON_PATH("claims"));
     return US_OK;
 }
