@@ -271,7 +271,7 @@ build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
 # The fuzzer has to see inside of all that a target calls.
 FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan log shm wipe) \
   $(addprefix src/config/,cache_choice cafile columns config directives \
-  event_header hook_secret secret values) $(addprefix src/supabase/,answer \
+  directives_dir event_header hook_secret secret values) $(addprefix src/supabase/,answer \
   answer_code answer_error answer_text claims event_payload hook_payload \
   log_name session timestamp user webhook) \
   $(addprefix src/doors/,headers request) \

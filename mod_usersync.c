@@ -21,11 +21,13 @@
 #include "us_log.h"
 #include "us_pg.h"
 #include "us_reply.h"
+#include "us_response.h"
 
 #include <ap_mpm.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mod_proxy.h>
 #include <ap_expr.h>
 
 #include <apr_hash.h>
@@ -160,6 +162,7 @@ static apr_hash_t *services_of; /* server_rec * -> us_services */
 static apr_hash_t *gate_of;     /* server_rec * -> us_gate */
 static apr_hash_t *hook_of;     /* server_rec * -> us_hook */
 static apr_hash_t *event_of;    /* server_rec * -> us_event */
+static apr_hash_t *response_of; /* server_rec * -> us_response */
 
 /* The checks before the body is read. */
 static us_outcome check_request(request_rec *r)
@@ -259,7 +262,7 @@ static int handle(request_rec *r)
         route = find_route(r->handler);
     }
     if (route == NULL) {
-        return DECLINED;
+        return us_response_check(r);
     }
     r->handler = route->handler;
     memset(&call, 0, sizeof(call));
@@ -302,6 +305,14 @@ static int fixups(request_rec *r)
                          apr_hash_get(gate_of, &r->server, sizeof(r->server)));
 }
 
+/* --- what mod_proxy forwards --- */
+
+static void insert_filter(request_rec *r)
+{
+    us_response_insert(
+        r, apr_hash_get(response_of, &r->server, sizeof(r->server)));
+}
+
 /* --- start --- */
 
 static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
@@ -311,7 +322,7 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     return us_cache_pre_config(pconf);
 }
 
-/* Is there a door that is worth a cache: a gate, a hook, or events? */
+/* Is there a door that is worth a cache, so beside the routes? */
 static int uses_cache(const server_rec *s)
 {
     int uses = us_config_server(s)->cache != NULL;
@@ -319,7 +330,7 @@ static int uses_cache(const server_rec *s)
     for (; s != NULL && !uses; s = s->next) {
         const us_server_conf *conf = us_config_server(s);
 
-        uses = us_config_has_gate(conf) || us_config_has_secrets(conf);
+        uses = us_config_has_door(conf);
     }
     return uses;
 }
@@ -423,6 +434,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     gate_of = apr_hash_make(pchild);
     hook_of = apr_hash_make(pchild);
     event_of = apr_hash_make(pchild);
+    response_of = apr_hash_make(pchild);
     us_limits_child_init(s);
     us_cache_child_init(pchild, s);
     if (!has_http) {
@@ -436,8 +448,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         server_rec **key;
         us_users *users;
 
-        if (!has_routes && !us_config_has_gate(conf)
-            && !us_config_has_secrets(conf)) {
+        if (!has_routes && !us_config_has_door(conf)) {
             continue;
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
@@ -449,6 +460,10 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         if (us_config_has_gate(conf)) {
             apr_hash_set(gate_of, key, sizeof(*key),
                          us_gate_create(pchild, s, users));
+        }
+        if (us_config_has_response(conf)) {
+            apr_hash_set(response_of, key, sizeof(*key),
+                         us_response_create(pchild, s, users));
         }
         if (conf->hook_secrets != NULL) {
             apr_hash_set(hook_of, key, sizeof(*key),
@@ -489,8 +504,13 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_translate_name(translate_name, NULL, mappers, APR_HOOK_FIRST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_fixups(fixups, tellers, movers, APR_HOOK_MIDDLE);
+    ap_hook_insert_filter(insert_filter, NULL, NULL, APR_HOOK_MIDDLE);
     /* before mod_proxy: under ProxyPass / it would pass the password on */
     ap_hook_handler(handle, NULL, handlers, APR_HOOK_FIRST);
+    /* mod_proxy's own, after all others: what they add is there already */
+    APR_OPTIONAL_HOOK(proxy, fixups, us_response_forward, NULL, NULL,
+                      APR_HOOK_LAST);
+    us_response_register();
 }
 
 module AP_MODULE_DECLARE_DATA usersync_module = {

@@ -25,14 +25,15 @@
 
 #include "us_config.h"
 
-/* post_config: creates a circuit breaker for each operation of each project's
- * URL, for the generation that is about to start. */
+/* post_config: creates a circuit breaker for each operation of each project,
+ * for the generation that is about to start. */
 apr_status_t us_breaker_create(apr_pool_t *pconf, server_rec *s);
 
 typedef struct us_breaker us_breaker;
 
-/* child_init: the breaker of an operation of a project.  Returns NULL, which
- * the functions below accept, if UserSyncCircuitBreaker is Off. */
+/* child_init: the breaker of an operation of a project, which has the name that
+ * us_config_project_name returns.  Returns NULL, which the functions below
+ * accept, if UserSyncCircuitBreaker is Off. */
 us_breaker *us_breaker_find(const char *url, us_operation operation);
 
 /* One request's question to Supabase. */

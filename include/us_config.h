@@ -31,6 +31,13 @@ typedef enum us_forward_ip {
 
 typedef enum us_on_error { US_ON_ERROR_DENY, US_ON_ERROR_ALLOW } us_on_error;
 
+/* What becomes of an answer that mod_proxy brings and whose user has no row. */
+typedef enum us_response_mode {
+    US_RESPONSE_OFF,
+    US_RESPONSE_REPORT, /* it goes out, and is counted */
+    US_RESPONSE_ON      /* it is withheld */
+} us_response_mode;
+
 /* What becomes of the row of a user who is deleted at Supabase. */
 typedef enum us_on_delete {
     US_ON_DELETE_KEEP,
@@ -75,11 +82,24 @@ static inline int us_config_has_headers(const us_server_conf *conf)
     return us_config_headers_level(conf) || conf->headers_inside;
 }
 
+/* Is UserSyncEnsureResponse On or Report anywhere in a server? */
+static inline int us_config_has_response(const us_server_conf *conf)
+{
+    return us_config_response_level(conf) || conf->response_inside;
+}
+
 /* Does a server know what Supabase proves itself with, to a hook or an event
  * door? */
 static inline int us_config_has_secrets(const us_server_conf *conf)
 {
     return conf->hook_secrets != NULL || conf->event_header != NULL;
+}
+
+/* Has a server a door beside the routes, one that is worth a cache? */
+static inline int us_config_has_door(const us_server_conf *conf)
+{
+    return us_config_has_gate(conf) || us_config_has_response(conf)
+           || us_config_has_secrets(conf);
 }
 
 void *us_config_create_server(apr_pool_t *pool, server_rec *s);
@@ -110,6 +130,10 @@ int us_config_is_dump(void);
 
 /* Is a project configured? */
 int us_config_is_complete(const us_server_conf *conf);
+
+/* What the circuits of a server's proxied requests are called: the project, or
+ * where none is configured the server itself. */
+const char *us_config_project_name(const server_rec *s);
 
 /* The directive table (config/directives.c). */
 extern const command_rec us_directives[];

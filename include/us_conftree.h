@@ -10,6 +10,8 @@
 
 #include "us_config.h"
 
+#include <util_cfgtree.h>
+
 /* DBDMin, DBDKeep or DBDMax. */
 typedef struct us_dbd_size {
     const char *name;
@@ -42,5 +44,9 @@ typedef struct us_conftree {
  */
 us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
                              const server_rec *main_server);
+
+/* The first of a server's own lines, or NULL.  Among those of the main server
+ * are the sections of virtual hosts. */
+const ap_directive_t *us_conftree_lines(const server_rec *s);
 
 #endif /* US_CONFTREE_H */

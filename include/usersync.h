@@ -70,16 +70,17 @@ typedef enum us_outcome {
     US_TABLE_MISFIT, /* the table does not match; needs a fix */
     US_ROW_REFUSED,
     US_ROW_CONFLICT,
-    US_USER_BANNED,      /* according to the row, or to the cache */
-    US_USER_DELETED,     /* the same */
-    US_NO_USER_ID,       /* the gate: authenticated, without a user id */
-    US_UNSYNCED,         /* let through while the store is away */
-    US_UNSIGNED,         /* a hook's request without a good signature */
-    US_WRONG_HOOK,       /* a hook that this module does not serve */
-    US_FORWARD_FAILED,   /* UserSyncHookForward gave no usable answer */
-    US_BUSY,             /* too many requests wait for Supabase */
-    US_CIRCUIT_OPEN,     /* Supabase failed too often and is not asked */
-    US_NOT_CONFIGURED,   /* a route without a configured project */
+    US_USER_BANNED,    /* according to the row, or to the cache */
+    US_USER_DELETED,   /* the same */
+    US_NO_USER_ID,     /* the gate: authenticated, without a user id */
+    US_UNSYNCED,       /* let through while the store is away */
+    US_UNSIGNED,       /* a hook's request without a good signature */
+    US_WRONG_HOOK,     /* a hook that this module does not serve */
+    US_FORWARD_FAILED, /* UserSyncHookForward gave no usable answer */
+    US_ADMIN_REFUSED,  /* an admin's request through UserSyncEnsureResponse */
+    US_BUSY,           /* too many requests wait for Supabase */
+    US_CIRCUIT_OPEN,   /* Supabase failed too often and is not asked */
+    US_NOT_CONFIGURED, /* a route without a configured project */
     US_ANSWERED_ALREADY, /* httpd itself has refused the body */
     US_OUTCOME_COUNT
 } us_outcome;

@@ -121,3 +121,13 @@ int us_config_is_complete(const us_server_conf *conf)
 {
     return conf->url != NULL && conf->key != NULL;
 }
+
+const char *us_config_project_name(const server_rec *s)
+{
+    const us_server_conf *conf = us_config_server(s);
+
+    if (conf->url != NULL) {
+        return conf->url;
+    }
+    return s->server_hostname != NULL ? s->server_hostname : "localhost";
+}

@@ -8,6 +8,7 @@
 #include "us_conftree.h"
 #include "us_log.h"
 #include "us_values.h"
+#include "proxy_check.h"
 
 #include <http_core.h>
 #include <unixd.h>
@@ -250,12 +251,11 @@ static int merges_trailers(const server_rec *s)
     return core->merge_trailers == AP_MERGE_TRAILERS_ENABLE;
 }
 
-/* Checks what a gate, a hook or events need beside the database. */
+/* Checks what a door beside the routes needs beside the database. */
 static const char *check_cache(const us_server_conf *conf,
                                const us_server_conf *main_conf)
 {
-    return (us_config_has_gate(conf) || us_config_has_secrets(conf))
-                   && main_conf->cache == NULL
+    return us_config_has_door(conf) && main_conf->cache == NULL
                ? us_cache_check_default()
                : NULL;
 }
@@ -412,7 +412,10 @@ static const char *find_fault(check *run, const server_rec *s,
     int own_lines = has_own_lines(s, run->main_server);
     int has_handler
         = found->route != NULL || found->hook != NULL || found->event != NULL;
-    int asks = has_handler || (own_lines && us_config_has_gate(conf));
+    int asks
+        = has_handler
+          || (own_lines
+              && (us_config_has_gate(conf) || us_config_has_response(conf)));
     const char *wrong = check_handlers(run->pool, found);
 
     if (s == run->main_server) {
@@ -440,6 +443,9 @@ static const char *find_fault(check *run, const server_rec *s,
     }
     if (wrong == NULL && (has_handler || own_lines)) {
         wrong = check_cache(conf, us_config_server(run->main_server));
+    }
+    if (wrong == NULL && us_config_has_response(conf)) {
+        wrong = us_proxy_check(run->pool, s, run->main_server);
     }
     return wrong;
 }
@@ -491,7 +497,8 @@ void us_config_notices(apr_pool_t *ptemp, server_rec *s)
     for (; s != NULL; s = s->next) {
         const us_server_conf *conf = us_config_server(s);
 
-        if (has_own_lines(s, main_server) && us_config_is_complete(conf)
+        if (has_own_lines(s, main_server)
+            && (us_config_is_complete(conf) || us_config_has_response(conf))
             && us_config_forward_ip(conf) == US_FORWARD_OFF) {
             first = first != NULL ? first : s;
             count++;

@@ -213,3 +213,22 @@ us_conftree us_conftree_read(apr_pool_t *pool, const server_rec *s,
     }
     return tree;
 }
+
+/* The <VirtualHost> section of s among these lines. */
+static const ap_directive_t *find_section(const ap_directive_t *node,
+                                          const server_rec *s, int skip)
+{
+    for (; node != NULL; node = node->next) {
+        if (strcasecmp(node->directive, "<VirtualHost") == 0
+            && is_place_of(node, s) && skip-- == 0) {
+            return node->first_child;
+        }
+    }
+    return NULL;
+}
+
+const ap_directive_t *us_conftree_lines(const server_rec *s)
+{
+    return s->is_virtual ? find_section(ap_conftree, s, count_before(s))
+                         : ap_conftree;
+}

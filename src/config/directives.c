@@ -8,6 +8,7 @@
 #include "us_config.h"
 #include "us_log.h"
 #include "us_values.h"
+#include "directives.h"
 
 #include <http_core.h>
 
@@ -26,8 +27,7 @@
 #define MAX_BODY_SIZE_MIN 256
 #define MAX_BODY_SIZE_MAX ((apr_size_t)1024 * 1024)
 
-/* The configuration of cmd's server, marked as having a line of its own. */
-static us_server_conf *own_conf(cmd_parms *cmd)
+us_server_conf *us_directive_own_conf(cmd_parms *cmd)
 {
     us_server_conf *conf = us_config_server(cmd->server);
 
@@ -50,7 +50,7 @@ static const char *set_url(cmd_parms *cmd, void *dir, const char *arg)
 
     (void)dir;
     if (wrong == NULL) {
-        own_conf(cmd)->url = url;
+        us_directive_own_conf(cmd)->url = url;
     }
     return named(cmd, wrong);
 }
@@ -80,7 +80,7 @@ static const char *set_key(cmd_parms *cmd, void *dir, const char *arg)
     }
     wrong = load_secret(cmd, arg, "API key", &key);
     if (wrong == NULL) {
-        own_conf(cmd)->key = key;
+        us_directive_own_conf(cmd)->key = key;
     }
     return wrong;
 }
@@ -94,7 +94,7 @@ static const char *set_duration(cmd_parms *cmd, void *dir, const char *arg)
 
     (void)dir;
     if (wrong == NULL) {
-        char *conf = (char *)own_conf(cmd);
+        char *conf = (char *)us_directive_own_conf(cmd);
 
         *(apr_interval_time_t *)(void *)(conf + (apr_size_t)cmd->info) = value;
     }
@@ -113,7 +113,7 @@ static const char *set_ca_file(cmd_parms *cmd, void *dir, const char *arg)
                             "%s takes a file of PEM certificates: \"%s\" %s",
                             cmd->cmd->name, arg, wrong);
     }
-    own_conf(cmd)->ca_file = path;
+    us_directive_own_conf(cmd)->ca_file = path;
     return NULL;
 }
 
@@ -127,7 +127,7 @@ static const char *set_proxy(cmd_parms *cmd, void *dir, const char *arg)
         wrong = us_value_proxy_url(cmd->pool, arg, &url);
     }
     if (wrong == NULL) {
-        own_conf(cmd)->proxy = url;
+        us_directive_own_conf(cmd)->proxy = url;
     }
     return named(cmd, wrong);
 }
@@ -152,7 +152,7 @@ static const char *set_forward_ip(cmd_parms *cmd, void *dir, const char *arg)
                             "X-Forwarded-For, not \"%s\"",
                             cmd->cmd->name, arg);
     }
-    own_conf(cmd)->forward_ip = value;
+    us_directive_own_conf(cmd)->forward_ip = value;
     return NULL;
 }
 
@@ -163,7 +163,7 @@ static const char *set_table(cmd_parms *cmd, void *dir, const char *arg)
 
     (void)dir;
     if (wrong == NULL) {
-        own_conf(cmd)->table = quoted;
+        us_directive_own_conf(cmd)->table = quoted;
     }
     return named(cmd, wrong);
 }
@@ -179,7 +179,7 @@ static const char *set_column(cmd_parms *cmd, void *dir, const char *field,
     if (wrong != NULL) {
         return named(cmd, wrong);
     }
-    conf = own_conf(cmd);
+    conf = us_directive_own_conf(cmd);
     if (conf->columns == NULL) {
         conf->columns = apr_array_make(cmd->pool, 4, sizeof(us_column));
     }
@@ -200,7 +200,7 @@ static const char *set_on_delete(cmd_parms *cmd, void *dir, const char *arg)
     (void)dir;
     for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
         if (strcasecmp(arg, rules[i].name) == 0) {
-            own_conf(cmd)->on_delete = (int)rules[i].value;
+            us_directive_own_conf(cmd)->on_delete = (int)rules[i].value;
             return NULL;
         }
     }
@@ -234,7 +234,7 @@ static const char *parse_share(cmd_parms *cmd, const char *arg, int has_off,
     wrong
         = us_value_share(cmd->pool, arg, has_off, MAX_CONCURRENT_MAX, &share);
     if (wrong == NULL) {
-        own_conf(cmd);
+        us_directive_own_conf(cmd);
         *number = share.number;
         *percent = share.percent;
     }
@@ -289,130 +289,11 @@ static const char *set_breaker(cmd_parms *cmd, void *dir, const char *failures,
         }
     }
     if (wrong == NULL) {
-        conf = own_conf(cmd);
+        conf = us_directive_own_conf(cmd);
         conf->breaker_failures = count;
         conf->breaker_duration = pause;
     }
     return named(cmd, wrong);
-}
-
-/* --- the gate --- */
-
-/* AllowOverrideList would allow these in .htaccess, which is read when threads
- * already run, too late for what the server has to prepare. */
-static const char *not_in_htaccess(cmd_parms *cmd)
-{
-    return ap_check_cmd_context(cmd, NOT_IN_HTACCESS);
-}
-
-/* On or Off in a section, or in the server itself (where cmd has no path).
- * There the last line counts, and a virtual host can say Off to override what
- * it inherits. */
-static void note_place(cmd_parms *cmd, int on, int *level, int *inside)
-{
-    if (cmd->path != NULL) {
-        *inside |= on;
-    }
-    else {
-        *level = on;
-    }
-    own_conf(cmd);
-}
-
-static const char *set_ensure(cmd_parms *cmd, void *dir, int on)
-{
-    const char *wrong = not_in_htaccess(cmd);
-    us_server_conf *server = us_config_server(cmd->server);
-    us_dir_conf *conf = dir;
-
-    if (wrong == NULL) {
-        conf->ensure = on;
-        note_place(cmd, on, &server->gate_level, &server->gate_inside);
-    }
-    return wrong;
-}
-
-static const char *set_ensure_headers(cmd_parms *cmd, void *dir, int on)
-{
-    const char *wrong = not_in_htaccess(cmd);
-    us_server_conf *server = us_config_server(cmd->server);
-    us_dir_conf *conf = dir;
-
-    if (wrong == NULL) {
-        conf->ensure_headers = on;
-        note_place(cmd, on, &server->headers_level, &server->headers_inside);
-    }
-    return wrong;
-}
-
-/*
- * A string expression.  It says who the user is, and not which of several
- * answers they get: a header in it adds nothing to Vary.
- */
-static const char *parse_expr(cmd_parms *cmd, const char *arg,
-                              const ap_expr_info_t **expr)
-{
-    const char *wrong = not_in_htaccess(cmd);
-    const ap_expr_info_t *parsed;
-
-    if (wrong != NULL) {
-        return wrong;
-    }
-    parsed = ap_expr_parse_cmd(
-        cmd, arg, AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY, &wrong,
-        NULL);
-    if (wrong != NULL) {
-        return apr_psprintf(cmd->pool,
-                            "%s takes a string expression such as "
-                            "%%{REMOTE_USER}: \"%s\": %s",
-                            cmd->cmd->name, arg, wrong);
-    }
-    own_conf(cmd);
-    *expr = parsed;
-    return NULL;
-}
-
-static const char *set_ensure_user(cmd_parms *cmd, void *dir, const char *arg)
-{
-    us_dir_conf *conf = dir;
-
-    return parse_expr(cmd, arg, &conf->user_expr);
-}
-
-static const char *set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
-{
-    us_dir_conf *conf = dir;
-    const ap_expr_info_t *expr = NULL;
-    int none = strcasecmp(arg, "None") == 0;
-    const char *wrong
-        = none ? not_in_htaccess(cmd) : parse_expr(cmd, arg, &expr);
-
-    if (wrong == NULL) {
-        own_conf(cmd);
-        conf->email_expr = expr;
-        conf->no_email = none;
-    }
-    return wrong;
-}
-
-/* Deny or Allow, stored by its offset in us_dir_conf, which is in
- * cmd->info. */
-static const char *set_on_error(cmd_parms *cmd, void *dir, const char *arg)
-{
-    const char *wrong = not_in_htaccess(cmd);
-    int *on_error = (int *)(void *)((char *)dir + (apr_size_t)cmd->info);
-    int allow = strcasecmp(arg, "Allow") == 0;
-
-    if (wrong != NULL) {
-        return wrong;
-    }
-    if (!allow && strcasecmp(arg, "Deny") != 0) {
-        return apr_psprintf(cmd->pool, "%s takes Deny or Allow, not \"%s\"",
-                            cmd->cmd->name, arg);
-    }
-    own_conf(cmd);
-    *on_error = allow ? US_ON_ERROR_ALLOW : US_ON_ERROR_DENY;
-    return NULL;
 }
 
 /* --- the hooks --- */
@@ -420,7 +301,7 @@ static const char *set_on_error(cmd_parms *cmd, void *dir, const char *arg)
 /* Each line adds secrets; a server with a line of its own inherits none. */
 static const char *set_hook_secret(cmd_parms *cmd, void *dir, const char *arg)
 {
-    us_server_conf *conf = own_conf(cmd);
+    us_server_conf *conf = us_directive_own_conf(cmd);
     us_secret *secret = NULL;
     const char *wrong;
 
@@ -453,7 +334,7 @@ static const char *set_cache(cmd_parms *cmd, void *dir, const char *arg)
     }
     wrong = us_cache_choose(cmd->pool, cmd->temp_pool, arg, &choice);
     if (wrong == NULL) {
-        own_conf(cmd)->cache = choice;
+        us_directive_own_conf(cmd)->cache = choice;
     }
     return named(cmd, wrong);
 }
@@ -467,7 +348,7 @@ static const char *set_cache_timeout(cmd_parms *cmd, void *dir,
 
     (void)dir;
     if (wrong == NULL) {
-        own_conf(cmd)->cache_timeout = value;
+        us_directive_own_conf(cmd)->cache_timeout = value;
     }
     return named(cmd, wrong);
 }
@@ -482,7 +363,7 @@ static const char *set_hook_forward(cmd_parms *cmd, void *dir, const char *arg)
         wrong = us_value_hook_url(cmd->pool, arg, &url);
     }
     if (wrong == NULL) {
-        own_conf(cmd)->hook_forward = url;
+        us_directive_own_conf(cmd)->hook_forward = url;
     }
     return named(cmd, wrong);
 }
@@ -502,7 +383,7 @@ static const char *set_event_header(cmd_parms *cmd, void *dir,
     wrong = us_event_header_make(cmd->pool, cmd->temp_pool, name, value,
                                  &header);
     if (wrong == NULL) {
-        own_conf(cmd)->event_header = header;
+        us_directive_own_conf(cmd)->event_header = header;
     }
     return named(cmd, wrong);
 }
@@ -553,20 +434,21 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE12("UserSyncCircuitBreaker", set_breaker, NULL, RSRC_CONF,
                    "Off, or after how many failures in a row Supabase is "
                    "left alone for how long, e.g. 5 10s"),
-    AP_INIT_FLAG("UserSyncEnsure", set_ensure, NULL, RSRC_CONF | ACCESS_CONF,
+    AP_INIT_FLAG("UserSyncEnsure", us_set_ensure, NULL,
+                 RSRC_CONF | ACCESS_CONF,
                  "On: authenticated users have a row before their requests "
                  "are handled"),
-    AP_INIT_TAKE1("UserSyncEnsureUser", set_ensure_user, NULL,
+    AP_INIT_TAKE1("UserSyncEnsureUser", us_set_ensure_user, NULL,
                   RSRC_CONF | ACCESS_CONF,
                   "expression for the user's id, e.g. %{REMOTE_USER}"),
-    AP_INIT_TAKE1("UserSyncEnsureEmail", set_ensure_email, NULL,
+    AP_INIT_TAKE1("UserSyncEnsureEmail", us_set_ensure_email, NULL,
                   RSRC_CONF | ACCESS_CONF,
                   "expression for the user's e-mail, or None"),
-    AP_INIT_TAKE1("UserSyncEnsureOnError", set_on_error,
+    AP_INIT_TAKE1("UserSyncEnsureOnError", us_set_on_error,
                   (void *)APR_OFFSETOF(us_dir_conf, on_error),
                   RSRC_CONF | ACCESS_CONF,
                   "Deny or Allow requests while the database is away"),
-    AP_INIT_FLAG("UserSyncEnsureHeaders", set_ensure_headers, NULL,
+    AP_INIT_FLAG("UserSyncEnsureHeaders", us_set_ensure_headers, NULL,
                  RSRC_CONF | ACCESS_CONF,
                  "On: tell a back end who the user is in request headers"),
     AP_INIT_TAKE1("UserSyncCache", set_cache, NULL, RSRC_CONF,
@@ -577,7 +459,7 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE1("UserSyncHookSecret", set_hook_secret, NULL, RSRC_CONF,
                   "the secret of Supabase's hooks: file:PATH, exec:COMMAND or "
                   "v1,whsec_... itself; several lines for a rotation"),
-    AP_INIT_TAKE1("UserSyncHookOnError", set_on_error,
+    AP_INIT_TAKE1("UserSyncHookOnError", us_set_on_error,
                   (void *)APR_OFFSETOF(us_dir_conf, hook_on_error),
                   RSRC_CONF | ACCESS_CONF,
                   "Deny or Allow tokens while the database is away"),
@@ -587,4 +469,18 @@ const command_rec us_directives[] = {
     AP_INIT_TAKE2("UserSyncEventHeader", set_event_header, NULL, RSRC_CONF,
                   "the header by which Database Webhooks prove themselves: "
                   "its name, and file:PATH, exec:COMMAND or its value"),
+    AP_INIT_TAKE1(
+        "UserSyncEnsureResponse", us_set_response, NULL,
+        RSRC_CONF | ACCESS_CONF,
+        "On, Report or Off: whether no session that mod_proxy brings "
+        "from Supabase reaches a client before the user's row is "
+        "there"),
+    AP_INIT_TAKE1(
+        "UserSyncProxyAdmin", us_set_proxy_admin, NULL,
+        RSRC_CONF | ACCESS_CONF,
+        "Deny or Allow requests of administrators through mod_proxy"),
+    AP_INIT_TAKE1("UserSyncProxyHeaders", us_set_proxy_headers, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "Remove or Keep Supabase's headers sb-auth-... in its "
+                  "answers"),
     {NULL}};

@@ -71,6 +71,10 @@
     OPTION(int, headers_level, US_UNSET, 0)                                   \
     MERGED(int, headers_inside, 0,                                            \
            base->headers_inside || add->headers_inside)                       \
+    /* the same for UserSyncEnsureResponse, On or Report */                   \
+    OPTION(int, response_level, US_UNSET, 0)                                  \
+    MERGED(int, response_inside, 0,                                           \
+           base->response_inside || add->response_inside)                     \
     /* this server itself has a UserSync directive */                         \
     MERGED(int, own_lines, 0, add->own_lines)
 
@@ -84,7 +88,11 @@
     OPTION(int, no_email, US_UNSET, 0)                                        \
     OPTION(int, on_error, US_UNSET, US_ON_ERROR_DENY) /* us_on_error */       \
     OPTION(int, ensure_headers, US_UNSET, 0)                                  \
-    OPTION(int, hook_on_error, US_UNSET, US_ON_ERROR_DENY) /* us_on_error */
+    OPTION(int, hook_on_error, US_UNSET, US_ON_ERROR_DENY) /* us_on_error */  \
+    /* what mod_proxy forwards */                                             \
+    OPTION(int, response, US_UNSET, US_RESPONSE_OFF) /* us_response_mode */   \
+    OPTION(int, proxy_admin, US_UNSET, 0)                                     \
+    OPTION(int, proxy_headers, US_UNSET, 0)
 /* clang-format on */
 
 #endif /* US_OPTIONS_H */

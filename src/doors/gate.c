@@ -25,9 +25,6 @@
 /* The longest e-mail accepted (RFC 5321, section 4.5.3.1: 64 + 1 + 255). */
 #define EMAIL_MAX 320
 
-/* The id of a request that logs nothing. */
-static const char no_name[] = "-";
-
 struct us_gate {
     us_users *users;
     us_unsynced *unsynced;
@@ -231,14 +228,6 @@ static void find_email(request_rec *r, const us_call *call,
 
 /* --- the user's row --- */
 
-/* Makes the random id only once, and only if it is logged. */
-static void name_request(request_rec *r, us_call *call)
-{
-    if (call->log.request_id == no_name) {
-        call->log.request_id = us_reply_request_id(r);
-    }
-}
-
 static us_outcome ensure_row(request_rec *r, us_gate *gate, us_call *call,
                              us_identity *identity)
 {
@@ -287,7 +276,7 @@ static int refuse(request_rec *r, us_call *call, us_outcome outcome,
 {
     int rv;
 
-    name_request(r, call);
+    us_reply_name(r, call);
     if (r->main != NULL) {
         us_reply_note(r, call, outcome, identity);
         us_reply_log(r, call, outcome, identity);
@@ -296,20 +285,6 @@ static int refuse(request_rec *r, us_call *call, us_outcome outcome,
     ap_run_insert_error_filter(r);
     rv = us_reply_send(r, call, outcome, identity);
     return rv == OK ? DONE : rv;
-}
-
-static void begin_call(request_rec *r, us_call *call)
-{
-    memset(call, 0, sizeof(*call));
-    call->pool = r->pool;
-    call->name = NAME;
-    call->log.r = r;
-    call->log.request_id = no_name;
-    if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG)) {
-        name_request(r, call);
-    }
-    call->upstream_time = -1;
-    call->store_time = -1;
 }
 
 int us_gate_stands(request_rec *r)
@@ -330,7 +305,7 @@ int us_gate_check(request_rec *r, us_gate *gate)
     us_outcome outcome;
     us_call call;
 
-    begin_call(r, &call);
+    us_reply_begin(r, &call, NAME);
     outcome = find_user(r, &call, conf, &identity);
     if (outcome == US_OK && identity.id == NULL) {
         return DECLINED;

@@ -87,8 +87,9 @@ apr_status_t us_breaker_create(apr_pool_t *pconf, server_rec *s)
     duration = us_config_breaker_duration(conf);
     size = sizeof(counters) + (apr_size_t)threshold * sizeof(apr_uint64_t);
     for (; threshold > 0 && s != NULL; s = s->next) {
-        if (us_config_server(s)->url != NULL) {
-            add_project(us_config_server(s)->url);
+        conf = us_config_server(s);
+        if (conf->url != NULL || us_config_has_response(conf)) {
+            add_project(us_config_project_name(s));
         }
     }
     rv = us_shm_create(&memory, pconf, (apr_size_t)breakers->nelts * size);

@@ -114,6 +114,8 @@ static const struct outcome_row {
      "This server does not serve this hook."},
     {US_FORWARD_FAILED, 503, APLOG_ERR, 5, QUIET, "hook_forward_failed",
      US_TEXT_FORWARD_FAILED},
+    {US_ADMIN_REFUSED, 403, APLOG_INFO, 0, 0, "admin_not_proxied",
+     "Requests of administrators are not forwarded here."},
     {US_BUSY, 503, APLOG_WARNING, 1, QUIET, "busy", US_TEXT_BUSY},
     {US_CIRCUIT_OPEN, 503, APLOG_WARNING, 1, QUIET, "upstream_unavailable",
      "The authentication service cannot be reached: try again later."},
@@ -143,6 +145,30 @@ const char *us_reply_request_id(request_rec *r)
     }
     id[2 * sizeof(bytes)] = '\0';
     return id;
+}
+
+/* The id of a request that logs nothing. */
+static const char no_name[] = "-";
+
+void us_reply_name(request_rec *r, us_call *call)
+{
+    if (call->log.request_id == no_name) {
+        call->log.request_id = us_reply_request_id(r);
+    }
+}
+
+void us_reply_begin(request_rec *r, us_call *call, const char *name)
+{
+    memset(call, 0, sizeof(*call));
+    call->pool = r->pool;
+    call->name = name;
+    call->log.r = r;
+    call->log.request_id = no_name;
+    if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG)) {
+        us_reply_name(r, call);
+    }
+    call->upstream_time = -1;
+    call->store_time = -1;
 }
 
 /* What users can do about some of Supabase's codes. */
@@ -241,6 +267,17 @@ static int retry_after(const struct outcome_row *row, const us_call *call)
     }
     return (int)ap_random_pick((apr_uint32_t)(row->retry_after - spread),
                                (apr_uint32_t)(row->retry_after + spread));
+}
+
+void us_reply_retry_after(request_rec *r, const us_call *call,
+                          us_outcome outcome)
+{
+    int seconds = retry_after(&outcomes[outcome], call);
+
+    if (seconds > 0) {
+        apr_table_setn(r->err_headers_out, "Retry-After",
+                       apr_itoa(r->pool, seconds));
+    }
 }
 
 static void set_headers(request_rec *r, const us_call *call,
@@ -354,10 +391,10 @@ static void append_success(apr_bucket_brigade *brigade,
     append(brigade, "}", 1);
 }
 
-/* Sends the answer.  type: of the body; NULL: none, as where there is no
+/* Passes the answer on.  type: of the body; NULL: none, as where there is no
  * body. */
-static int send_answer(request_rec *r, int status, const char *type,
-                       apr_bucket_brigade *brigade)
+static apr_status_t pass_answer(request_rec *r, ap_filter_t *next, int status,
+                                const char *type, apr_bucket_brigade *brigade)
 {
     apr_off_t length = 0;
 
@@ -370,7 +407,14 @@ static int send_answer(request_rec *r, int status, const char *type,
     }
     APR_BRIGADE_INSERT_TAIL(
         brigade, apr_bucket_eos_create(r->connection->bucket_alloc));
-    return ap_pass_brigade(r->output_filters, brigade) == APR_SUCCESS
+    return ap_pass_brigade(next, brigade);
+}
+
+static int send_answer(request_rec *r, int status, const char *type,
+                       apr_bucket_brigade *brigade)
+{
+    return pass_answer(r, r->output_filters, status, type, brigade)
+                   == APR_SUCCESS
                ? OK
                : AP_FILTER_ERROR;
 }
@@ -459,4 +503,87 @@ int us_reply_forward(request_rec *r, us_call *call, us_outcome outcome,
     }
     append(brigade, hook->body.text, hook->body.len);
     return send_answer(r, hook->status, hook->type, brigade);
+}
+
+/* --- Supabase's own clients --- */
+
+/* Keeps what browsers need to show an answer to a page, and drops all else. */
+static int keep_header(void *headers, const char *name, const char *value)
+{
+    static const char cors[] = "Access-Control-";
+
+    if (strncasecmp(name, cors, sizeof(cors) - 1) == 0
+        || strcasecmp(name, "Vary") == 0) {
+        apr_table_addn(headers, name, value);
+    }
+    return 1;
+}
+
+int us_reply_proxied_status(us_outcome outcome)
+{
+    return outcome == US_ROW_CONFLICT ? HTTP_INTERNAL_SERVER_ERROR
+                                      : outcomes[outcome].status;
+}
+
+const char *us_reply_words(const us_call *call, us_outcome outcome,
+                           const char **text)
+{
+    const struct outcome_row *row = &outcomes[outcome];
+    const char *code = public_code(row, call);
+
+    *text = public_detail(row, call, code);
+    return code;
+}
+
+/* The members of each version of the API: code and message, or error_code and
+ * msg. */
+static const char *proxied_body(apr_pool_t *pool, const us_call *call,
+                                us_outcome outcome, apr_size_t *len)
+{
+    us_json_out *out = us_json_out_create(pool);
+    const char *text;
+    const char *code = us_reply_words(call, outcome, &text);
+
+    us_json_out_string(out, "code", code);
+    us_json_out_string(out, "message", text);
+    us_json_out_string(out, "error_code", code);
+    us_json_out_string(out, "msg", text);
+    return us_json_out_text(out, len);
+}
+
+apr_status_t us_reply_proxied(request_rec *r, ap_filter_t *next, us_call *call,
+                              us_outcome outcome, const us_identity *identity,
+                              const char *location)
+{
+    apr_bucket_brigade *brigade
+        = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    apr_table_t *headers = apr_table_make(r->pool, 12);
+    const char *type = NULL;
+
+    us_reply_note(r, call, outcome, identity);
+    us_reply_log(r, call, outcome, identity);
+    apr_table_do(keep_header, headers, r->headers_out, NULL);
+    r->headers_out = headers;
+    r->content_encoding = NULL;
+    r->status_line = NULL;
+    set_headers(r, call, &outcomes[outcome]);
+    if (location != NULL) {
+        apr_table_setn(headers, "Location", location);
+        apr_table_unset(headers, "Retry-After");
+        apr_table_unset(headers, "WWW-Authenticate");
+        ap_set_content_type(r, NULL);
+        ap_set_content_length(r, 0);
+    }
+    else {
+        apr_size_t len;
+        const char *body = proxied_body(r->pool, call, outcome, &len);
+
+        apr_table_setn(headers, "X-Supabase-Api-Version", "2024-01-01");
+        type = JSON_TYPE;
+        append(brigade, body, len);
+    }
+    return pass_answer(r, next,
+                       location != NULL ? r->status
+                                        : us_reply_proxied_status(outcome),
+                       type, brigade);
 }

@@ -1,0 +1,23 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * config/proxy_check.h: what must not stand beside UserSyncEnsureResponse.
+ * Most of it is mod_proxy's and mod_headers', which do not publish it, so
+ * httpd's configuration tree is read.
+ */
+#ifndef US_PROXY_CHECK_H
+#define US_PROXY_CHECK_H
+
+#include "us_config.h"
+
+/*
+ * Checks a server where UserSyncEnsureResponse is On or Report.  A line counts
+ * for its own section and those within; a line of the main server for virtual
+ * hosts, too.
+ *
+ * Returns NULL, or what is wrong, allocated from pool.
+ */
+const char *us_proxy_check(apr_pool_t *pool, const server_rec *s,
+                           const server_rec *main_server);
+
+#endif /* US_PROXY_CHECK_H */

@@ -1,0 +1,69 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * doors/exchange.h: one request that mod_proxy forwards, from the check before
+ * to the end of the answer.
+ *
+ * Threads: a request is one thread's at a time.
+ */
+#ifndef US_EXCHANGE_H
+#define US_EXCHANGE_H
+
+#include "us_breaker.h"
+#include "us_proxied.h"
+#include "us_response.h"
+
+#include <util_filter.h>
+
+struct us_response {
+    us_users *users;
+    const apr_array_header_t *columns;
+    us_forward_ip forward_ip;
+    us_breaker *breaker[US_OPERATION_COUNT + 1]; /* the last one is NULL */
+    apr_interval_time_t lease[US_OPERATION_COUNT + 1]; /* of a probe */
+};
+
+/* How the filter treats what comes. */
+typedef enum us_exchange_state {
+    US_EXCHANGE_NEW,     /* nothing has come yet */
+    US_EXCHANGE_PASSED,  /* it goes out as it is */
+    US_EXCHANGE_HELD,    /* it is kept until its end */
+    US_EXCHANGE_COPIED,  /* it goes out, and a copy is kept (Report) */
+    US_EXCHANGE_REPLACED /* another answer went out in its place */
+} us_exchange_state;
+
+typedef struct us_exchange {
+    us_response *response;
+    request_rec *r;
+    us_proxied is;
+    int reports;     /* UserSyncEnsureResponse is Report */
+    int is_reported; /* the request itself would have been refused */
+    us_call call;
+    us_identity identity;
+    us_attempt attempt;
+    int is_asked; /* attempt is to be reported to the circuit breaker */
+    us_exchange_state state;
+    const char *location; /* of a redirect with a session; NULL: it may be in
+                           * the body */
+    int began;            /* something but white space has come */
+    apr_bucket_brigade *kept;
+    char *copy;      /* of the body (Report); wiped with the request */
+    apr_size_t room; /* in there */
+    apr_size_t len;  /* of what has come */
+} us_exchange;
+
+/* The longest answer that is looked at: no longer session is of any use, as
+ * its token fits in no header. */
+#define US_EXCHANGE_MAX ((apr_size_t)1024 * 1024)
+
+/* The output filter, see us_response_register. */
+apr_status_t us_exchange_filter(ap_filter_t *f, apr_bucket_brigade *bb);
+
+/* The request no longer waits for Supabase.  health is what its answer, or the
+ * lack of one, says. */
+void us_exchange_leave(us_exchange *exchange, us_health health);
+
+/* Notes and logs an outcome in place of the answer that On would give. */
+void us_exchange_report(us_exchange *exchange, us_outcome outcome);
+
+#endif /* US_EXCHANGE_H */

@@ -1,0 +1,395 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "us_json.h"
+#include "us_proxied.h"
+#include "us_wipe.h"
+#include "claims.h"
+#include "session.h"
+
+#include <apr_escape.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* --- requests --- */
+
+/* What is known of Supabase Auth's paths; "*" is any one segment.  Others may
+ * be new ones. */
+#define NONE US_OPERATION_COUNT
+static const struct rule {
+    const char *methods; /* with a space after each */
+    const char *path;
+    us_proxied is;
+} rules[] = {
+    {"POST ",
+     "signup",
+     {US_PROXIED_SIGN_UP, .guarded = 1, .creates = 1, .circuit = US_SIGN_UP}},
+    {"POST ",
+     "verify",
+     {US_PROXIED_SESSION, .guarded = 1, .creates = 1, .circuit = US_LOG_IN}},
+    {"GET ",
+     "verify",
+     {US_PROXIED_NOBODY, .guarded = 1, .creates = 1, .is_page = 1,
+      .circuit = US_LOG_IN}},
+    /* a provider is asked, too, and may be what is slow */
+    {"GET POST ",
+     "callback",
+     {US_PROXIED_NOBODY, .guarded = 1, .creates = 1, .is_page = 1,
+      .circuit = NONE}},
+    {"POST ",
+     "sso/saml/acs",
+     {US_PROXIED_NOBODY, .guarded = 1, .creates = 1, .is_page = 1,
+      .circuit = NONE}},
+    {"POST ",
+     "oauth/token",
+     {US_PROXIED_SESSION, .guarded = 1, .circuit = US_LOG_IN}},
+    {"POST ",
+     "factors/*/verify",
+     {US_PROXIED_SESSION, .guarded = 1, .circuit = US_LOG_IN}},
+    {"POST ",
+     "passkeys/*/verify",
+     {US_PROXIED_SESSION, .guarded = 1, .circuit = US_LOG_IN}},
+    {"GET PUT ", "user", {US_PROXIED_USER, .circuit = NONE}},
+    {"POST ", "otp", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "magiclink", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "recover", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "resend", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "logout", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "factors", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "factors/*/challenge", {US_PROXIED_NOBODY, .circuit = NONE}},
+    {"POST ", "sso", {US_PROXIED_NOBODY, .circuit = NONE}},
+};
+
+/* What POST /token is, by its grant_type.  The first one stands for all others:
+ * for id_token and web3 somebody else is asked, too, and may be what is slow. */
+static const struct grant {
+    const char *type;
+    us_proxied is;
+} grants[] = {
+    {"", {US_PROXIED_SESSION, .guarded = 1, .creates = 1, .circuit = NONE}},
+    {"password", {US_PROXIED_SESSION, .guarded = 1, .circuit = US_LOG_IN}},
+    {"refresh_token",
+     {US_PROXIED_SESSION, .guarded = 1, .circuit = US_REFRESH}},
+    {"pkce",
+     {US_PROXIED_SESSION, .guarded = 1, .creates = 1, .circuit = US_LOG_IN}},
+};
+
+/* The path of a URL, decoded, with a slash at its start. */
+static const char *path_of(apr_pool_t *pool, const char *url)
+{
+    const char *socket
+        = strncmp(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
+    const char *host = strstr(socket != NULL ? socket : url, "://");
+    const char *path = host != NULL ? strchr(host + 3, '/') : url;
+    const char *decoded;
+    char *copy;
+
+    if (path == NULL) {
+        return "/";
+    }
+    copy = apr_pstrmemdup(pool, path, strcspn(path, "?#"));
+    decoded = apr_punescape_url(pool, copy, NULL, NULL, 0);
+    return decoded != NULL ? decoded : copy;
+}
+
+/* The segments of a path: a list of const char *. */
+static apr_array_header_t *segments_of(apr_pool_t *pool, const char *path)
+{
+    apr_array_header_t *segments = apr_array_make(pool, 8, sizeof(char *));
+
+    while (*path != '\0') {
+        apr_size_t len = strcspn(path, "/");
+
+        if (len == 2 && strncmp(path, "..", len) == 0) {
+            apr_array_pop(segments);
+        }
+        else if (len > 1 || (len == 1 && *path != '.')) {
+            APR_ARRAY_PUSH(segments, const char *)
+                = apr_pstrmemdup(pool, path, len);
+        }
+        path += len + (path[len] == '/');
+    }
+    return segments;
+}
+
+static const char *segment(const apr_array_header_t *segments, int i)
+{
+    return i < segments->nelts ? APR_ARRAY_IDX(segments, i, const char *) : "";
+}
+
+/* Where Supabase Auth's own path begins. */
+static int find_start(const apr_array_header_t *segments)
+{
+    int i;
+
+    for (i = 0; i + 1 < segments->nelts; i++) {
+        if (strcmp(segment(segments, i), "auth") == 0
+            && strcmp(segment(segments, i + 1), "v1") == 0) {
+            return i + 2;
+        }
+    }
+    return 0;
+}
+
+/* No client in a browser does this.  Letters are compared in either case: who
+ * reads them otherwise must not be led there. */
+static int is_admins(const char *first)
+{
+    return strcasecmp(first, "admin") == 0 || strcasecmp(first, "invite") == 0
+           || strcasecmp(first, "scim") == 0;
+}
+
+/* Are the segments from start on this path? */
+static int is_path(const apr_array_header_t *segments, int start,
+                   const char *path)
+{
+    int i;
+
+    for (i = start; *path != '\0'; i++) {
+        apr_size_t len = strcspn(path, "/");
+        const char *is = segment(segments, i);
+
+        if (*is == '\0'
+            || (strncmp(path, "*", len) != 0
+                && (strlen(is) != len || strncmp(is, path, len) != 0))) {
+            return 0;
+        }
+        path += len + (path[len] == '/');
+    }
+    return i == segments->nelts;
+}
+
+static int is_one_of(const char *methods, const char *method)
+{
+    apr_size_t len = strlen(method);
+    const char *p = strstr(methods, method);
+
+    return p != NULL && p[len] == ' ' && (p == methods || p[-1] == ' ');
+}
+
+/* Does the query have this grant_type? */
+static int has_grant(const char *query, const char *type)
+{
+    static const char name[] = "grant_type=";
+    const apr_size_t len = sizeof(name) - 1;
+    const char *p = query;
+
+    while ((p = strstr(p, name)) != NULL) {
+        if ((p == query || p[-1] == '&')
+            && strcspn(p + len, "&") == strlen(type)
+            && strncmp(p + len, type, strlen(type)) == 0) {
+            return 1;
+        }
+        p += len;
+    }
+    return 0;
+}
+
+static us_proxied token_request(const char *query)
+{
+    apr_size_t i;
+
+    for (i = 1; i < sizeof(grants) / sizeof(grants[0]); i++) {
+        if (query != NULL && has_grant(query, grants[i].type)) {
+            return grants[i].is;
+        }
+    }
+    return grants[0].is;
+}
+
+/* What nothing is known of: a session may come of it if it does something. */
+static us_proxied unknown_request(const char *method)
+{
+    static const char readers[] = "GET OPTIONS DELETE TRACE ";
+    us_proxied is = {.circuit = NONE};
+
+    is.body
+        = is_one_of(readers, method) ? US_PROXIED_NOBODY : US_PROXIED_SESSION;
+    return is;
+}
+
+us_proxied us_proxied_of(apr_pool_t *pool, const char *method, const char *url,
+                         const char *query)
+{
+    apr_array_header_t *segments = segments_of(pool, path_of(pool, url));
+    int start = find_start(segments);
+    apr_size_t i;
+
+    method = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    if (is_admins(segment(segments, start))
+        || is_admins(segment(segments, 0))) {
+        us_proxied admin = {.is_admin = 1, .circuit = NONE};
+
+        return admin;
+    }
+    if (strcmp(method, "POST") == 0 && is_path(segments, start, "token")) {
+        return token_request(query);
+    }
+    for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (is_one_of(rules[i].methods, method)
+            && is_path(segments, start, rules[i].path)) {
+            return rules[i].is;
+        }
+    }
+    return unknown_request(method);
+}
+
+/* --- answers --- */
+
+#define TOKEN "access_token"
+
+static us_found unread(us_call *call, const char *why)
+{
+    us_fail(call, US_UPSTREAM_BAD_ANSWER,
+            "Supabase's answer has a session, but nobody can say whose: %s",
+            why);
+    return US_FOUND_UNREAD;
+}
+
+/* The user of a token that stands alone. */
+static us_found take_token(us_call *call, us_slice token,
+                           const apr_array_header_t *columns,
+                           us_identity *identity)
+{
+    return us_claims_take_token(call->pool, token, columns, identity)
+               ? US_FOUND_SESSION
+               : unread(call, "its access token does not name a user");
+}
+
+static us_found take_document(us_call *call, us_proxied_body body,
+                              const us_json *doc,
+                              const apr_array_header_t *columns,
+                              us_identity *identity)
+{
+    us_slice token;
+
+    if (us_session_take(call, doc, columns, identity)) {
+        return US_FOUND_SESSION;
+    }
+    if (us_session_is_there(doc)) { /* of the OAuth server: without a user */
+        token.text = us_json_string(doc, US_JSON_PATH(TOKEN), &token.len);
+        return take_token(call, token, columns, identity);
+    }
+    if ((body == US_PROXIED_SIGN_UP
+         && us_session_take_pending(call, doc, columns, identity))
+        || (body == US_PROXIED_USER
+            && us_session_take_own(call, doc, columns, identity))) {
+        return US_FOUND_USER;
+    }
+    return US_FOUND_NOBODY;
+}
+
+/* Could a lenient reader find a token where a strict one gives up? */
+static int mentions_token(us_slice text)
+{
+    return memmem(text.text, text.len, TOKEN, sizeof(TOKEN) - 1) != NULL;
+}
+
+us_found us_proxied_take_body(us_call *call, us_proxied_body body,
+                              us_slice text, const apr_array_header_t *columns,
+                              us_identity *identity)
+{
+    us_json *doc = NULL;
+    const char *wrong = us_json_parse(call->pool, text.text, text.len,
+                                      US_JSON_ANSWER_DEPTH, &doc);
+    us_found found;
+
+    memset(identity, 0, sizeof(*identity));
+    if (wrong != NULL) {
+        return mentions_token(text) ? unread(call, wrong) : US_FOUND_NOBODY;
+    }
+    found = take_document(call, body, doc, columns, identity);
+    us_json_free(doc);
+    return found;
+}
+
+/* The value of access_token among the parameters after '#' or '?'; text is
+ * NULL if there is none. */
+static us_slice token_in(const char *location)
+{
+    static const char name[] = TOKEN "=";
+    const apr_size_t len = sizeof(name) - 1;
+    us_slice token = {NULL, 0};
+    const char *p = location;
+
+    while ((p = strstr(p, name)) != NULL) {
+        if (p != location && strchr("#?&", p[-1]) != NULL) {
+            token.text = p + len;
+            token.len = strcspn(token.text, "&#");
+            return token;
+        }
+        p += len;
+    }
+    return token;
+}
+
+int us_proxied_has_token(const char *location)
+{
+    return token_in(location).text != NULL;
+}
+
+us_found us_proxied_take_location(us_call *call, const char *location,
+                                  const apr_array_header_t *columns,
+                                  us_identity *identity)
+{
+    us_slice token = token_in(location);
+    const char *decoded;
+    char *copy;
+
+    memset(identity, 0, sizeof(*identity));
+    if (token.text == NULL) {
+        return US_FOUND_NOBODY;
+    }
+    copy = apr_pstrmemdup(call->pool, token.text, token.len);
+    us_wipe_with(call->pool, copy, token.len);
+    decoded = apr_punescape_url(call->pool, copy, NULL, NULL, 0);
+    if (decoded != NULL) {
+        token.text = decoded;
+        token.len = strlen(decoded);
+    }
+    return take_token(call, token, columns, identity);
+}
+
+/* Text for a form (application/x-www-form-urlencoded). */
+static const char *form_value(apr_pool_t *pool, const char *text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *value = apr_palloc(pool, 3 * strlen(text) + 1);
+    char *to = value;
+
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (apr_isalnum(c) || strchr("-._~", c) != NULL) {
+            *to++ = (char)c;
+        }
+        else if (c == ' ') {
+            *to++ = '+';
+        }
+        else {
+            *to++ = '%';
+            *to++ = hex[c >> 4];
+            *to++ = hex[c & 15];
+        }
+    }
+    *to = '\0';
+    return value;
+}
+
+const char *us_proxied_error_location(apr_pool_t *pool, const char *location,
+                                      const char *error, const char *code,
+                                      const char *text)
+{
+    us_slice token = token_in(location);
+    apr_size_t len = strcspn(location, "#");
+
+    /* a token in the query goes, and the rest of the query with it */
+    if (token.text != NULL && token.text < location + len) {
+        len = strcspn(location, "?");
+    }
+    return apr_pstrcat(pool, apr_pstrmemdup(pool, location, len),
+                       "#error=", error, "&error_code=", code,
+                       "&error_description=", form_value(pool, text),
+                       "&sb=", NULL);
+}
