@@ -105,7 +105,7 @@ like_fixture(get('', apikey => $service), 'err_no_authorization.v2024.json');
 like_fixture(get('/' . 'a' x 8 . '-0000-4000-8000-000000000000'),
     'err_admin_user_not_found.v2024.json');
 like_fixture(get('/ada@example.com'), 'err_admin_user_id_not_uuid.v2024.json');
-is request($d->port, http('POST', '/auth/v1/admin/users', '{}',
+is request($d->port, http('PATCH', '/auth/v1/admin/users', '{}',
     apikey => $SECRET))->{status}, 405, 'there is no other method';
 
 # ---- the shape of answers

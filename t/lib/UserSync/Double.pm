@@ -201,9 +201,10 @@ sub issued { return @{$_[0]->_call(GET => '/issued')} }
 # refused}}, ...} of the hooks that were called
 sub hook_stats { return $_[0]->_call(GET => '/hooks') }
 
-# mails(), mails($email): what users have got and not used: {id, email, phone, kind, code,
-# hash}. kind is confirmation or recovery, code what POST /verify takes with the
-# address, hash the token of the link (GET /verify) and token_hash.
+# mails(), mails($email): what users have got and not used: {id, email, phone,
+# to, kind, code, hash}. kind is confirmation, recovery, reauthentication,
+# email_change_current or email_change_new; code is what POST /verify takes with
+# the address, hash the token of the link (GET /verify) and token_hash.
 sub mails {
     my ($self, $email) = @_;
     my $query = defined $email ? "?email=$email" : '';
@@ -223,6 +224,19 @@ sub auth_code {
     my ($self, $id, $method, $verifier) = @_;
     return $self->_call(POST => '/code', {id => $id, method => $method,
         verifier => $verifier})->{code};
+}
+
+# oauth_code($id, $client_id, $verifier): for POST /oauth/token
+sub oauth_code {
+    my ($self, $id, $client, $verifier) = @_;
+    return $self->_call(POST => '/grant', {id => $id, client_id => $client,
+        verifier => $verifier})->{code};
+}
+
+# saml_response(sub => ..., email => ...): for POST /sso/saml/acs
+sub saml_response {
+    my ($self, %h) = @_;
+    return $self->_call(POST => '/saml', \%h)->{response};
 }
 
 # id_token(provider => 'google', sub => ..., email => ..., name => ...): for the

@@ -12,7 +12,7 @@ use AuthDouble::Walk qw(micros);
 my $UUID = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/i;
 
 # undef for an admin, or the answer to everybody else
-sub _refused {
+sub refused {
     my ($c) = @_;
     if (!$c->{role}) {
         return $c->error(401, 'no_authorization',
@@ -29,7 +29,7 @@ sub _refused {
 
 sub user {
     my ($c) = @_;
-    my $failed = _refused($c);
+    my $failed = refused($c);
     return $failed if $failed;
     return $c->error(404, 'validation_failed', 'user_id must be an UUID')
         if $c->{id} !~ /\A$UUID\z/;
@@ -40,7 +40,7 @@ sub user {
 
 sub users {
     my ($c) = @_;
-    my $failed = _refused($c);
+    my $failed = refused($c);
     return $failed if $failed;
     my %q = map { $_ => query_param($c->{req}, $_) // '' }
         qw(page per_page limit cursor sort filter);

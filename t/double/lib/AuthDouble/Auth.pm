@@ -4,13 +4,19 @@ package AuthDouble::Auth;
 use strict;
 use warnings;
 use AuthDouble::Admin;
+use AuthDouble::AdminWrite;
+use AuthDouble::Cors;
 use AuthDouble::Hook;
 use AuthDouble::Json qw(obj bool);
+use AuthDouble::Later qw(when);
 use AuthDouble::Mail;
 use AuthDouble::Mfa;
+use AuthDouble::OAuthServer;
+use AuthDouble::Provider;
 use AuthDouble::Signup;
 use AuthDouble::Store;
 use AuthDouble::Token;
+use AuthDouble::User;
 
 use constant MAX_BODY => 1_048_576;
 
@@ -18,25 +24,43 @@ my %ROUTE = (
     '/signup' => ['signup', POST => \&AuthDouble::Signup::signup],
     '/token' => ['token', POST => \&AuthDouble::Token::token],
     '/logout' => ['logout', POST => \&AuthDouble::Token::logout],
-    '/user' => ['user', GET => \&AuthDouble::Token::user],
+    '/user' => ['user', GET => \&AuthDouble::Token::user,
+        PUT => \&AuthDouble::User::update],
+    '/reauthenticate' => ['reauthenticate',
+        GET => \&AuthDouble::User::reauthenticate],
+    '/resend' => ['resend', POST => \&AuthDouble::User::resend],
     '/otp' => ['otp', POST => \&AuthDouble::Mail::otp],
     '/magiclink' => ['otp', POST => \&AuthDouble::Mail::magiclink],
     '/recover' => ['otp', POST => \&AuthDouble::Mail::recover],
     '/verify' => ['verify', GET => \&AuthDouble::Mail::verify_get,
         POST => \&AuthDouble::Mail::verify_post],
     '/factors' => ['factors', POST => \&AuthDouble::Mfa::enroll],
+    '/factors/ID' => ['factors', DELETE => \&AuthDouble::Mfa::unenroll],
     '/factors/ID/challenge' => ['factors',
         POST => \&AuthDouble::Mfa::challenge],
     '/factors/ID/verify' => ['factors', POST => \&AuthDouble::Mfa::verify],
-    '/admin/users' => ['admin_list', GET => \&AuthDouble::Admin::users],
-    '/admin/users/ID' => ['admin_user', GET => \&AuthDouble::Admin::user],
+    '/authorize' => ['authorize', GET => \&AuthDouble::Provider::authorize],
+    '/callback' => ['callback', GET => \&AuthDouble::Provider::callback,
+        POST => \&AuthDouble::Provider::callback],
+    '/sso' => ['sso', POST => \&AuthDouble::Provider::sso],
+    '/sso/saml/acs' => ['sso', POST => \&AuthDouble::Provider::acs],
+    '/oauth/token' => ['oauth', POST => \&AuthDouble::OAuthServer::token],
+    '/invite' => ['invite', POST => \&AuthDouble::AdminWrite::invite],
+    '/admin/users' => ['admin_list', GET => \&AuthDouble::Admin::users,
+        POST => \&AuthDouble::AdminWrite::create],
+    '/admin/users/ID' => ['admin_user', GET => \&AuthDouble::Admin::user,
+        PUT => \&AuthDouble::AdminWrite::update,
+        DELETE => \&AuthDouble::AdminWrite::remove],
+    '/admin/generate_link' => ['generate_link',
+        POST => \&AuthDouble::AdminWrite::generate_link],
     '/.well-known/jwks.json' => ['jwks', GET => \&_jwks],
     '/health' => ['health', GET => \&_health],
     '/settings' => ['settings', GET => \&_settings],
 );
-my $ID = qr{\A/(?:factors/\K[0-9a-f-]{36}(?=/)|admin/users/\K[^/]+\z)};
+my $ID = qr{\A/(?:factors/\K[0-9a-f-]{36}(?=/|\z)|admin/users/\K[^/]+\z)};
 # paths that the stock gateways let through without a key
-my $OPEN = qr{\A/(?:verify|callback|authorize|\.well-known/jwks\.json)\z};
+my $OPEN = qr{\A/(?:verify|callback|authorize|sso/saml/acs|oauth/token
+    |\.well-known/jwks\.json)\z}x;
 
 sub new {
     my ($class, %self) = @_;    # store, jwt, fixtures
@@ -46,6 +70,7 @@ sub new {
 sub op {
     my ($self, $req) = @_;
     my $path = $req->{path};
+    return 'provider' if $path =~ m{\A/provider/};
     return 'other' if $path !~ s{\A/auth/v1(?=/)}{};
     $path =~ s/$ID/ID/;
     my $route = $ROUTE{$path};
@@ -57,7 +82,9 @@ sub answer {
     my $c = bless {auth => $self, store => $self->{store}, req => $req,
         jwt => $self->{jwt}, config => $self->{store}{config}},
         'AuthDouble::Auth::Call';
-    return $c->gateway // $c->dispatch;
+    return AuthDouble::Provider::page($c) if $req->{path} =~ m{\A/provider/};
+    return AuthDouble::Cors::preflight($c) // $c->gateway
+        // when($c->dispatch, sub { AuthDouble::Cors::add($c, @_) });
 }
 
 sub _jwks {

@@ -28,12 +28,16 @@ package AuthDouble::Control;
 # POST /mint {id, claims}     an access token of that user
 # POST /code {id, method, verifier}  {code} for the grant pkce
 # POST /idtoken {provider, sub, email, name}  {id_token} for the grant id_token
-# GET /mails[?email=]         the tokens of mails: {id, email, phone, kind,
-#                             code, hash}, kind is confirmation or recovery
+# POST /grant {id, client_id, verifier}  {code} for POST /oauth/token
+# POST /saml {sub, email}     {response} for POST /sso/saml/acs
+# GET /mails[?email=]         the tokens of mails, all or those to that address
+#                             or to that user: {id, email, phone, to, kind,
+#                             code, hash}; kinds: AuthDouble::Store
 # POST /keys {alg}            a new key of that algorithm signs from now on
 # DELETE /keys                the JWKS loses those that sign no more
 use strict;
 use warnings;
+use MIME::Base64 qw(encode_base64);
 use AuthDouble::Http qw(query_param);
 use AuthDouble::Json qw(encode decode obj num bool raw plain truthy);
 use AuthDouble::Session;
@@ -64,6 +68,8 @@ my %ROUTE = (
     'GET /hooks' => sub { _native($_[0]{app}{store}{hook_stats}) },
     'GET /stats' => \&_stats, 'POST /save' => \&_save,
     'POST /mint' => \&_mint, 'POST /code' => \&_code,
+    'POST /grant' => \&_grant, 'POST /saml' => sub { obj(response =>
+        encode_base64(AuthDouble::Provider::assertion($_[1]), '')) },
     'POST /idtoken' => \&_id_token, 'GET /mails' => \&_mails,
     'POST /keys' => sub { obj(kid => $_[0]{app}{jwt}->rotate(
         $_[1]{alg} // 'ES256')) },
@@ -281,6 +287,16 @@ sub _code {
     return obj(code => $code);
 }
 
+sub _grant {
+    my ($self, $in) = @_;
+    my $store = $self->{app}{store};
+    die "no such user\n" if !$store->user($in->{id} // '');
+    my $code = AuthDouble::Store::uuid();
+    $store->{grants}{$code} = {map { $_ => $in->{$_} // '' }
+        qw(id client_id verifier)};
+    return obj(code => $code);
+}
+
 sub _id_token {
     my ($self, $in) = @_;
     my $now = time;
@@ -295,13 +311,18 @@ sub _mails {
     my ($self, undef, $req) = @_;
     my $store = $self->{app}{store};
     my $email = query_param($req, 'email');
-    return [map {
-        my $u = $_;
-        map { obj(id => $u->{id}, email => $u->{email}, phone => $u->{phone},
-            kind => $_, code => $u->{otp}{$_}{code},
-            hash => $u->{otp}{$_}{hash}) } sort keys %{$u->{otp} || {}}
-    } defined $email ? $store->find('authenticated', $email, '') // ()
-        : $store->users];
+    # one of a crowd becomes a user like the others
+    $store->find('authenticated', $email, '') if defined $email;
+    my @out;
+    for my $u ($store->users) {
+        my $otps = $u->{otp} or next;
+        push @out, map { obj(id => $u->{id}, email => $u->{email},
+            phone => $u->{phone}, to => $otps->{$_}{to}, kind => $_,
+            code => $otps->{$_}{code}, hash => $otps->{$_}{hash}) }
+            grep { !defined $email || $u->{email} eq $email
+            || $otps->{$_}{to} eq $email } sort keys %$otps;
+    }
+    return \@out;
 }
 
 # an access token of our making: {id, alg?, claims?: {...}, header?: {...},

@@ -14,7 +14,8 @@ my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hold
 # these act on connections, before any request is read
 my %EARLY = map { $_ => 1 } qw(refuse hang_accept);
 my %OP = map { $_ => 1 } qw(any signup token logout user jwks health settings
-    otp verify factors admin_list admin_user other);
+    otp verify factors resend reauthenticate authorize callback sso oauth
+    invite generate_link provider admin_list admin_user other);
 
 sub new {
     my ($class, %self) = @_;    # auth, fixtures

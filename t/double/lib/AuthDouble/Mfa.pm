@@ -1,6 +1,6 @@
 package AuthDouble::Mfa;
-# POST /factors, /factors/ID/challenge and /factors/ID/verify for TOTP. The code
-# of every factor is config "mfa_code".
+# POST /factors, /factors/ID/challenge and /factors/ID/verify, and DELETE
+# /factors/ID for TOTP. The code of every factor is config "mfa_code".
 use strict;
 use warnings;
 use AuthDouble::Json qw(obj num);
@@ -14,7 +14,7 @@ use constant LASTS => 300;    # seconds, of a challenge
 
 sub enroll {
     my ($c) = @_;
-    my ($user, undef, $failed) = AuthDouble::Token::who($c);
+    my ($user, $s, $failed) = AuthDouble::Token::who($c);
     return $failed if $failed;
     my $p = $c->params({friendly_name => 'string', factor_type => 'string'},
         'EnrollFactorParams') or return $c->{failed};
@@ -22,6 +22,13 @@ sub enroll {
         'factor_type needs to be totp, phone, or webauthn')
         if ($p->{factor_type} // '') ne 'totp';
     my $name = $p->{friendly_name} // '';
+    my @known = @{$user->{factors} || []};
+    return $c->error(422, 'mfa_factor_name_conflict', 'A factor with the'
+        . qq( friendly name "$name" for this user already exists))
+        if grep { $_->{friendly_name} eq $name } @known;
+    return $c->error(403, 'insufficient_aal', 'AAL2 required to enroll a new'
+        . ' factor') if $s->{aal} ne 'aal2'
+        && grep { $_->{status} eq 'verified' } @known;
     my $time = rfc3339(now());
     my $factor = {id => AuthDouble::Store::uuid(), created_at => $time,
         updated_at => $time, status => 'unverified', friendly_name => $name,
@@ -30,7 +37,7 @@ sub enroll {
     $c->{store}->touch($user);
     my $secret = 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP';
     return $c->json(200, obj(id => $factor->{id}, type => 'totp',
-        friendly_name => $name, totp => obj(qr_code => '', secret => $secret,
+        friendly_name => $name, totp => obj(qr_code => '<svg></svg>', secret => $secret,
         uri => "otpauth://totp/double?secret=$secret")));
 }
 
@@ -91,6 +98,23 @@ sub verify {
             $store->end_session($_) for grep { $_->{user_id} eq $user->{id}
                 && $_->{aal} ne 'aal2' } values %{$store->{sessions}};
         });
+}
+
+sub unenroll {
+    my ($c) = @_;
+    my ($user, $s, $factor, $failed) = _factor($c);
+    return $failed if $failed;
+    return $c->error(422, 'insufficient_aal',
+        'AAL2 required to unenroll verified factor')
+        if $factor->{status} eq 'verified' && $s->{aal} ne 'aal2';
+    @{$user->{factors}} = grep { $_ != $factor } @{$user->{factors}};
+    for (grep { $_->{user_id} eq $user->{id} }
+        values %{$c->{store}{sessions}}) {
+        $_->{aal} = 'aal1';
+        $_->{amr} = [grep { $_->[0] ne 'totp' } @{$_->{amr}}];
+    }
+    $c->{store}->touch($user);
+    return $c->json(200, obj(id => $factor->{id}));
 }
 
 sub _verified {

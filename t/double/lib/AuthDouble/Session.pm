@@ -22,11 +22,13 @@ our @EXPORT_OK = qw(session claims);
 #   change => sub { my ($user) = @_; ... }: what happens to the user
 #   commit => sub: what is done when the token is certain
 #   headers => [[name, value]...], bare => 1: without headers about the session
+#   client_id => the application that a new session is for
 #   weak_password => as it stands in the answer
 # and the options of user_json
 sub session {
     my ($c, $user, %opt) = @_;
     my $s = $opt{session} // $c->{store}->make_session($user, $opt{method});
+    $s->{client_id} = $opt{client_id} if $opt{client_id};
     my $refresh = $opt{token} // $s->{tokens}[-1];
     my @headers = $opt{bare} ? () : (_headers($s, $refresh,
         $opt{counter} // $s->{counter}), @{$opt{headers} || []});
@@ -110,7 +112,8 @@ sub claims {
         user_metadata => $user->{user_metadata}, role => $user->{role},
         aal => $s->{aal}, amr => [map { obj(method => $_->[0],
             timestamp => num($_->[1])) } @{$s->{amr}}],
-        session_id => $s->{id}, is_anonymous => bool($user->{is_anonymous}));
+        session_id => $s->{id}, is_anonymous => bool($user->{is_anonymous}),
+        ($s->{client_id} ? (client_id => $s->{client_id}) : ()));
 }
 
 1;

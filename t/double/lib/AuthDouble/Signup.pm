@@ -5,6 +5,7 @@ use warnings;
 use AuthDouble::Hook;
 use AuthDouble::Json ();
 use AuthDouble::Later qw(when);
+use AuthDouble::Redirect qw(challenge);
 use AuthDouble::Session qw(session);
 use AuthDouble::Store;
 use AuthDouble::UserJson qw(user_json now);
@@ -203,7 +204,7 @@ sub _known {
     }
     $user->{confirmation_sent_at} = now();
     $store->touch($user);
-    $store->new_otp($user, 'confirmation');
+    $store->new_otp($user, 'confirmation', challenge($p));
     my %fresh = (fresh => {confirmation_sent_at => 1},
         fresh_identity => !$known);
     return when(AuthDouble::Hook::run($c, 'after_user_created',

@@ -11,7 +11,7 @@ use AuthDouble::UserJson qw(now);
 use AuthDouble::Walk;
 
 my @KEPT = qw(config crowd users order by_email by_phone sessions refresh codes
-    otps challenges issued hook_stats);
+    otps challenges relays grants issued hook_stats);
 my $lives = 0;
 
 # new(config => {...}): start values that reset() goes back to
@@ -60,6 +60,9 @@ sub _defaults {
         refresh_rotation => 1,         # punishes reuse
         refresh_wait => 5,             # seconds for others with that session
         site_url => 'http://127.0.0.1:3000',
+        external_url => '',            # or where browsers see this server
+        providers => {},               # see AuthDouble::Provider
+        secure_email_change => 1,      # both addresses confirm it
         otp_exp => 3600,               # seconds that a mail's token lives
         mfa_code => '123456',          # of every factor
         cursor_pagination => 0,        # of the admin list
@@ -73,7 +76,7 @@ sub reset {
     my ($self) = @_;
     $self->{config} = Storable::dclone($self->{start});
     $self->{$_} = {} for qw(users by_email by_phone sessions refresh buckets
-        codes otps challenges busy hook_stats);
+        codes otps challenges relays grants busy hook_stats);
     $self->{$_} = [] for qw(order issued);
     $self->{lists} = 0;
     delete @$self{qw(crowd walks)};
@@ -192,7 +195,7 @@ sub find {
 
 # create_user(email, phone, password, aud, data, id?, confirmed?, anonymous?,
 #     provider?, subject?: another provider and its id of the user,
-#     identity?: what this provider knows besides)
+#     identity?: what this provider knows besides, is_sso?)
 sub create_user {
     my ($self, %a) = @_;
     my $u = $self->make_user(%a);
@@ -217,7 +220,7 @@ sub make_user {
         app_metadata => $a{anonymous} ? {}
             : {provider => $provider, providers => [$provider]},
         user_metadata => {%{$self->{config}{user_metadata_extra}},
-            %{$a{data} || {}}},
+            %{$a{data} || {}}}, is_sso => $a{is_sso} ? 1 : 0,
     };
     $self->_add_identity($u, $provider, $t, \%a) if !$a{anonymous};
     return $u;
@@ -249,6 +252,7 @@ sub _add_identity {
 
 sub index_user {
     my ($self, $u) = @_;
+    return if $u->{is_sso};    # many may have that address
     $self->{by_email}{"$u->{aud}\0$u->{email}"} = $u->{id} if length $u->{email};
     $self->{by_phone}{"$u->{aud}\0$u->{phone}"} = $u->{id} if length $u->{phone};
     return;
@@ -256,6 +260,7 @@ sub index_user {
 
 sub unindex_user {
     my ($self, $u) = @_;
+    return if $u->{is_sso};
     delete $self->{by_email}{"$u->{aud}\0$u->{email}"};
     delete $self->{by_phone}{"$u->{aud}\0$u->{phone}"};
     return;
@@ -306,6 +311,29 @@ sub set_email {
     return $self->touch($u);
 }
 
+# The new address is the address from now on, and an anonymous user is nobody
+# unknown any more. It is not found by it before index_user.
+sub take_new_email {
+    my ($self, $u) = @_;
+    my $email = $u->{email} = delete $u->{new_email};
+    delete @$u{qw(email_change_step is_anonymous)};
+    my ($known) = grep { $_->{provider} eq 'email' } @{$u->{identities}};
+    if (!$known) {
+        $self->_add_identity($u, 'email', now(), {});
+        $u->{app_metadata} = {%{$u->{app_metadata}}, provider => 'email',
+            providers => [map { $_->{provider} } @{$u->{identities}}]};
+    }
+    else {
+        $known->{email} = $known->{identity_data}{email} = $email;
+        $u->{user_metadata}{email} = $email;
+    }
+    $u->{email_confirmed_at} //= now();
+    $_->{email_verified} = bool(1) for $u->{user_metadata},
+        map { $_->{identity_data} } grep { $_->{provider} eq 'email' }
+        @{$u->{identities}};
+    return $self->touch($u);
+}
+
 sub delete_user {
     my ($self, $u) = @_;
     $self->unindex_user($u);
@@ -344,15 +372,19 @@ sub banned {
 }
 
 # ---- mails
-# new_otp($user, 'confirmation' or 'recovery'): the code of a mail, and what its
-# link has instead
+# new_otp($user, $kind, $challenge): the code of a mail, and what its link has
+# instead. Kinds: confirmation, recovery, reauthentication, and for an address
+# that changes email_change_current and email_change_new. With a challenge of
+# PKCE the link ends in a code.
 sub new_otp {
-    my ($self, $u, $kind) = @_;
+    my ($self, $u, $kind, $challenge) = @_;
     $self->drop_otp($u, $kind);
     my $code = sprintf '%06d', int rand 1_000_000;
-    my $hash = sha224_hex(($u->{email} ne '' ? $u->{email} : $u->{phone})
-        . $code);
-    $u->{otp}{$kind} = {code => $code, hash => $hash, sent => time};
+    my $to = $kind eq 'email_change_new' ? $u->{new_email}
+        : $u->{email} ne '' ? $u->{email} : $u->{phone};
+    my $hash = ($challenge ? 'pkce_' : '') . sha224_hex($to . $code);
+    $u->{otp}{$kind} = {code => $code, hash => $hash, sent => time, to => $to,
+        challenge => $challenge};
     $self->{otps}{$hash} = [$u->{id}, $kind];
     return;
 }

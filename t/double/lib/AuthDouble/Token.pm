@@ -90,39 +90,60 @@ sub _refresh {
     my ($c) = @_;
     my $p = $c->params({refresh_token => 'string'}, 'RefreshTokenGrantParams')
         or return $c->{failed};
-    my $token = $p->{refresh_token} // '';
+    return refresh($c, $p->{refresh_token} // '', '');
+}
+
+# refresh($c, $token, $client): for an application, if there is one
+sub refresh {
+    my ($c, $token, $client) = @_;
     return $c->error(400, 'validation_failed', 'Refresh token is not valid')
         if $token !~ /\A(?:[a-z0-9]{12}|[A-Za-z0-9_-]{51,})\z/;
-    return _swap($c, $token, Time::HiRes::time() + $c->{config}{refresh_wait});
+    return _swap($c, $token, $client,
+        Time::HiRes::time() + $c->{config}{refresh_wait});
 }
 
 # One at a time for each session: others look again until it is their turn.
 sub _swap {
-    my ($c, $token, $until) = @_;
-    my $bad = sub { $c->error(400, $_[0], "Invalid Refresh Token: $_[1]") };
+    my ($c, $token, $client, $until) = @_;
+    my @said;    # the headers are there before it fails
+    my $bad = sub { $c->error(400, $_[0], "Invalid Refresh Token: $_[1]",
+        headers => \@said) };
     my $store = $c->{store};
     my $row = $store->{refresh}{$token};
     my $s = $row && $store->{sessions}{$row->{session}};
     my $user = $s && $store->user($s->{user_id});
     return $bad->('refresh_token_not_found', 'Refresh Token Not Found')
         if !$user;
+    push @said, ['Sb-Auth-User-Id', $user->{id}];
     return $bad->('user_banned', 'User Banned') if $store->banned($user);
+    push @said, ['Sb-Auth-Session-Id', $s->{id}];
+    return _other_client($c, $s, \@said) if ($s->{client_id} // '') ne $client;
     if ($store->{busy}{$s->{id}}) {
-        return pause(0.01 + rand 0.02)->then(sub { _swap($c, $token, $until) })
+        return pause(0.01 + rand 0.02)->then(sub { _swap($c, $token, $client,
+            $until) })
             if Time::HiRes::time() < $until;
         return $c->error(409, 'conflict', 'Too many concurrent token refresh'
-            . ' requests on the same session or refresh token');
+            . ' requests on the same session or refresh token',
+            headers => \@said);
     }
     my ($issued, @headers) = length $token == 12
         ? _successor_v1($c, $s, $token) : _successor_v2($c, $s, $token);
-    return $c->error(400, 'refresh_token_already_used',
-        'Invalid Refresh Token: Already Used', headers => \@headers)
+    push @said, @headers;
+    return $bad->('refresh_token_already_used', 'Already Used')
         if !defined $issued;
     my $new = !$store->{refresh}{$issued};
     return session($c, $user, session => $s, method => 'token_refresh',
         token => $issued, counter => $s->{counter} + $new,
         headers => \@headers,
         commit => sub { $store->add_token($s, $issued, $token) if $new });
+}
+
+# a session that belongs to another application, or to one
+sub _other_client {
+    my ($c, $s, $said) = @_;
+    return $c->json(400, obj(error => 'invalid_client', error_description =>
+        $s->{client_id} ? 'Client authentication required for OAuth session'
+        : 'Client authentication not allowed for non-OAuth session'), @$said);
 }
 
 # The token that follows, undef if it may not be used again; headers. Its
