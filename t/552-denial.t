@@ -11,7 +11,7 @@ my $GUARDED = guarded('/app', 'UserSyncEnsure On');
 my $DB = event_db('usersync_denial');
 my $PREFORK = mpm() eq 'prefork';
 
-sub server {
+sub three_children {
     my ($lines, %arg) = @_;
     my $httpd = event_server($DB, modules => ['authn_anon'],
         children => $PREFORK ? 8 : 3, config => "$lines$GUARDED", %arg);
@@ -41,7 +41,7 @@ sub event_for {
 
 for my $cache ('shmcb', 'none') {
     subtest "all children, UserSyncCache $cache" => sub {
-        my $httpd = server("UserSyncCache $cache\n");
+        my $httpd = three_children("UserSyncCache $cache\n");
         for my $word (sort keys %state) {
             my @late;
             for my $round (1 .. 10) {
@@ -83,7 +83,7 @@ SQL
         'CREATE POLICY held ON users USING (waits(id)) WITH CHECK (true)',
         'ALTER TABLE users ENABLE ROW LEVEL SECURITY';
     for my $cache ('shmcb', 'none') {
-        my $httpd = server("UserSyncStoreTimeout 60s\nUserSyncCache $cache\n");
+        my $httpd = three_children("UserSyncStoreTimeout 60s\nUserSyncCache $cache\n");
         $httpd->allow_log(qr/has row-level security/);
         for my $word (sort keys %state) {
             my $id = new_id();
@@ -117,7 +117,7 @@ sub held {
 }
 
 subtest 'a cache without room' => sub {
-    my $httpd = server("UserSyncCache shmcb:tiny(65536)\n");
+    my $httpd = three_children("UserSyncCache shmcb:tiny(65536)\n");
     my @kept_out = map { new_id() } 1 .. 20;
     for my $id (@kept_out) {
         is visit($httpd, '/app/file', $id)->{status}, 200, 'let in';
@@ -135,7 +135,7 @@ subtest 'a cache without room' => sub {
 };
 
 subtest 'graceful restarts' => sub {
-    my $httpd = server('');
+    my $httpd = three_children('');
     my $id = new_id();
     is visits($httpd, $id), '24 x 200', 'let in';
     applied_ok send_event($httpd, event_for('banned', $id));
@@ -149,7 +149,7 @@ subtest 'graceful restarts' => sub {
 };
 
 subtest 'vhosts with a cache in common' => sub {
-    my $httpd = server('', vhosts => { own => database($DB)
+    my $httpd = three_children('', vhosts => { own => database($DB)
         . "UserSyncTable public.users\n" });
     my $id = new_id();
     my $at = sub {
@@ -162,7 +162,7 @@ subtest 'vhosts with a cache in common' => sub {
 };
 
 subtest 'while PostgreSQL is away' => sub {
-    my $httpd = server("UserSyncStoreTimeout 500ms\n", vhosts => { allow =>
+    my $httpd = three_children("UserSyncStoreTimeout 500ms\n", vhosts => { allow =>
         "<Location /app>\nUserSyncEnsureOnError Allow\n</Location>" });
     my ($banned, $unknown) = (new_id(), new_id());
     is visit($httpd, '/app/file', $banned)->{status}, 200, 'let in';

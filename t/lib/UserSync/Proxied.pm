@@ -13,6 +13,7 @@ package UserSync::Proxied;
 use strict;
 use warnings;
 
+use Digest::SHA qw(sha256);
 use Exporter qw(import);
 use JSON::PP ();
 use MIME::Base64 qw(decode_base64url encode_base64url);
@@ -93,6 +94,12 @@ sub token_for {
     my (%claim) = @_;
     return join '.', map { encode_base64url($_) }
         '{"alg":"HS256","typ":"JWT"}', $JSON->encode(\%claim), 'signature';
+}
+
+# The challenge of PKCE for a verifier (RFC 7636).
+sub challenge_of {
+    my ($verifier) = @_;
+    return encode_base64url(sha256($verifier));
 }
 
 # The text of a session of a user; arguments are members of the user.
