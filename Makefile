@@ -9,7 +9,7 @@ RECONCILE = support/usersync-reconcile
 RECONCILE_PARTS = $(sort $(wildcard support/reconcile/*.c))
 RECONCILE_HEADERS = $(wildcard support/reconcile/*.h)
 # What the program shares with the module.
-RECONCILE_SHARED = $(addsuffix .c,$(addprefix src/base/,json json_scan wipe) \
+RECONCILE_SHARED = $(addsuffix .c,$(addprefix src/base/,json json_scan jwt wipe) \
   $(addprefix src/config/,columns secret values) \
   $(addprefix src/http/,cloexec handle heap http) $(addprefix src/pg/,fault pq) \
   src/supabase/timestamp src/supabase/user src/users/batch_sql)
@@ -269,7 +269,7 @@ build/fuzz/fuzz_%: WARNINGS += -Wno-cast-qual -Wno-missing-field-initializers
 build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
   -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 # The fuzzer has to see inside of all that a target calls.
-FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan log shm wipe) \
+FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan jwt log shm wipe) \
   $(addprefix src/config/,cache_choice cafile columns config directives \
   directives_dir event_header hook_secret secret values) $(addprefix src/supabase/,answer \
   answer_code answer_error answer_text claims event_payload hook_payload \

@@ -1,12 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "us_secret.h"
+#include "us_jwt.h"
 #include "us_wipe.h"
 
 #include <httpd.h>
 #include <http_config.h>
 
-#include <apr_base64.h>
 #include <apr_file_io.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -191,24 +191,11 @@ int us_secret_is_readable_by(const us_secret *secret, apr_uid_t user,
 /* Does the payload of this JWT name the role service_role? */
 static int jwt_is_service_role(apr_pool_t *temp, const us_secret *secret)
 {
-    const char *payload = strchr(secret->value, '.');
-    const char *end = payload != NULL ? strchr(payload + 1, '.') : NULL;
-    char *text;
-    char *p;
-    int found;
+    us_slice token = {secret->value, strlen(secret->value)};
+    us_slice payload = us_jwt_payload(temp, token);
 
-    if (end == NULL) {
-        return 0;
-    }
-    text = apr_pstrmemdup(temp, payload + 1, (apr_size_t)(end - payload - 1));
-    for (p = text; *p != '\0'; p++) { /* base64url, RFC 4648 section 5 */
-        *p = (char)(*p == '-' ? '+' : (*p == '_' ? '/' : *p));
-    }
-    p = apr_palloc(temp, (apr_size_t)apr_base64_decode_len(text) + 1);
-    p[apr_base64_decode(p, text)] = '\0';
-    found = strstr(p, "\"service_role\"") != NULL;
-    us_wipe(text, strlen(text));
-    return found;
+    return payload.text != NULL
+           && strstr(payload.text, "\"service_role\"") != NULL;
 }
 
 us_key_kind us_secret_key_kind(apr_pool_t *temp, const us_secret *secret)

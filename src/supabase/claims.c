@@ -2,14 +2,10 @@
 
 #include "claims.h"
 #include "timestamp.h"
-#include "us_wipe.h"
+#include "us_jwt.h"
 #include "user.h"
 
-#include <apr_base64.h>
 #include <apr_strings.h>
-
-#include <limits.h>
-#include <string.h>
 
 /* The latest time that a time stamp can tell (seconds): the year 9999. */
 #define LATEST APR_INT64_C(253402300799)
@@ -43,58 +39,18 @@ int us_claims_take(apr_pool_t *pool, const us_json *doc, const char *object,
     return 1;
 }
 
-/* The payload between the two dots of a JWT: text is NULL if it has none. */
-static us_slice payload_of(us_slice token)
-{
-    us_slice payload = {NULL, 0};
-    const char *first = memchr(token.text, '.', token.len);
-    const char *second;
-
-    if (first == NULL) {
-        return payload;
-    }
-    first++;
-    second = memchr(first, '.', token.len - (apr_size_t)(first - token.text));
-    if (second != NULL && second - first < INT_MAX) {
-        payload.text = first;
-        payload.len = (apr_size_t)(second - first);
-    }
-    return payload;
-}
-
-/* base64url (RFC 4648, section 5) as base64, which APR decodes. */
-static char *as_base64(apr_pool_t *pool, us_slice text)
-{
-    char *copy = apr_pstrmemdup(pool, text.text, text.len);
-    char *p;
-
-    us_wipe_with(pool, copy, text.len);
-    for (p = copy; *p != '\0'; p++) {
-        *p = *p == '-' ? '+' : *p == '_' ? '/' : *p;
-    }
-    return copy;
-}
-
 int us_claims_take_token(apr_pool_t *pool, us_slice token,
                          const apr_array_header_t *columns,
                          us_identity *identity)
 {
-    us_slice payload = payload_of(token);
+    us_slice payload = us_jwt_payload(pool, token);
     us_json *doc = NULL;
-    char *base64;
-    char *json;
-    int len;
     int found;
 
-    if (payload.text == NULL) {
-        return 0;
-    }
-    base64 = as_base64(pool, payload);
-    json = apr_palloc(pool, (apr_size_t)apr_base64_decode_len(base64) + 1);
-    len = apr_base64_decode(json, base64);
-    us_wipe_with(pool, json, (apr_size_t)len);
-    if (us_json_parse(pool, json, (apr_size_t)len, US_JSON_ANSWER_DEPTH, &doc)
-        != NULL) {
+    if (payload.text == NULL
+        || us_json_parse(pool, payload.text, payload.len, US_JSON_ANSWER_DEPTH,
+                         &doc)
+               != NULL) {
         return 0;
     }
     found = us_claims_take(pool, doc, NULL, columns, identity);
