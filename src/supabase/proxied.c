@@ -61,8 +61,9 @@ static const struct rule {
     {"POST ", "sso", {US_PROXIED_NOBODY, .circuit = NONE}},
 };
 
-/* What POST /token is, by its grant_type.  The first one stands for all others:
- * for id_token and web3 somebody else is asked, too, and may be what is slow. */
+/* What POST /token is, by its grant_type.  The first one stands for others:
+ * for id_token and web3 somebody else is asked, too, and may be what is
+ * slow. */
 static const struct grant {
     const char *type;
     us_proxied is;
