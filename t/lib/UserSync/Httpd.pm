@@ -252,11 +252,21 @@ sub _restart {
     my ($self, $signal) = @_;
     my $mark = $self->{log}->mark;
     my %old = map { $_ => 1 } $self->children;
+    $self->_let_go if $signal eq 'HUP';
     kill $signal, $self->pid or die "no httpd to send $signal to\n";
     wait_until {
         $self->_is_running($mark) && grep { !$old{$_} } $self->children
     } 30, 'httpd to restart';
     return $self;
+}
+
+# Before all children are ended at once: mpm_event and mpm_worker shut down
+# sockets that their threads are just closing, and sometimes crash. First let
+# those go that are about to.
+sub _let_go {
+    my ($self) = @_;
+    wait_until { !$self->_connections } 0.5;
+    return;
 }
 
 # Kills the children (KILL, or the signal given): httpd replaces them.
@@ -288,9 +298,7 @@ sub stop {
     my $pid = $self->pid or return 0;
     my @all = ($pid, $self->children);
     kill 'CONT', @all;
-    # mpm_event and mpm_worker shut down sockets that their threads are just
-    # closing, and sometimes crash: first let those go that are about to
-    wait_until { !$self->_connections } 0.5 if !$signal;
+    $self->_let_go if !$signal;
     my $start = time;
     kill $signal || 'TERM', $pid;
     my $gone = wait_until { !grep { alive($_) } @all } 30;
