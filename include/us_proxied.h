@@ -36,7 +36,8 @@ typedef struct us_proxied {
  * without empty segments and dots.
  *
  * url  that it is forwarded to: what follows "/auth/v1/" in its path counts,
- *      or the whole path of a server without a gateway
+ *      or the whole path of a server without a gateway; "/rest/v1/" and the
+ *      like lead to other services, in whose answers nobody is
  */
 us_proxied us_proxied_of(apr_pool_t *pool, const char *method, const char *url,
                          const char *query);

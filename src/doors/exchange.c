@@ -260,14 +260,16 @@ static us_outcome cut_off(us_exchange *exchange)
                    "Supabase's answer was cut off: see mod_proxy's line");
 }
 
-/* Is this the beginning of something other than a JSON object? */
+/* Is this the beginning of something other than a JSON object?  Clients skip
+ * white space and a byte order mark. */
 static int is_no_object(us_exchange *exchange, const char *data,
                         apr_size_t len)
 {
+    static const char mark[] = "\xEF\xBB\xBF";
     apr_size_t i;
 
     for (i = 0; i < len && !exchange->began; i++) {
-        if (!apr_isspace(data[i])) {
+        if (!apr_isspace(data[i]) && strchr(mark, data[i]) == NULL) {
             exchange->began = 1;
             return data[i] != '{'
                    && apr_table_get(exchange->r->headers_out,
@@ -295,7 +297,12 @@ static apr_status_t keep(us_exchange *exchange, apr_bucket *bucket,
     }
     exchange->len += len;
     if (exchange->len > US_EXCHANGE_MAX) {
-        *outcome = too_large(exchange);
+        if (exchange->is.body == US_PROXIED_USER) {
+            *nobody = 1; /* it is theirs, and no session */
+        }
+        else {
+            *outcome = too_large(exchange);
+        }
         return APR_SUCCESS;
     }
     rv = apr_bucket_setaside(bucket, exchange->r->pool);
@@ -402,7 +409,11 @@ static us_outcome copy_brigade(us_exchange *exchange, apr_bucket_brigade *bb)
             return US_OPTIONS;
         }
         if (exchange->len + len > US_EXCHANGE_MAX) {
-            return too_large(exchange);
+            if (exchange->is.body != US_PROXIED_USER) {
+                return too_large(exchange);
+            }
+            exchange->state = US_EXCHANGE_PASSED;
+            return US_OPTIONS;
         }
         copy_data(exchange, data, len);
     }
@@ -462,8 +473,9 @@ apr_status_t us_exchange_filter(ap_filter_t *f, apr_bucket_brigade *bb)
     case US_EXCHANGE_COPIED:
         return copy(exchange, f, bb);
     case US_EXCHANGE_REPLACED:
+        /* mod_proxy need not read the rest, which may have no end */
         apr_brigade_cleanup(bb);
-        return APR_SUCCESS;
+        return APR_ECONNABORTED;
     case US_EXCHANGE_PASSED:
         ap_remove_output_filter(f);
         break;

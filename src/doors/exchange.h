@@ -36,6 +36,7 @@ typedef struct us_exchange {
     us_response *response;
     request_rec *r;
     us_proxied is;
+    int is_http2;    /* mod_proxy_http2 forwards it, and runs no fixups */
     int reports;     /* UserSyncEnsureResponse is Report */
     int is_reported; /* the request itself would have been refused */
     us_call call;

@@ -134,6 +134,7 @@ void us_response_insert(request_rec *r, us_response *response)
     exchange = apr_pcalloc(r->pool, sizeof(*exchange));
     exchange->response = response;
     exchange->r = r;
+    exchange->is_http2 = strncmp(target, "h2", 2) == 0;
     exchange->reports = mode == US_RESPONSE_REPORT;
     exchange->is = us_proxied_of(r->pool, r->method, target, r->args);
     us_reply_begin(r, &exchange->call, NAME);
@@ -278,14 +279,16 @@ int us_response_check(request_rec *r)
         return refuse(exchange, f, US_NOT_CONFIGURED);
     }
     outcome = may_forward(exchange);
-    if (outcome == US_OK) {
-        return DECLINED;
-    }
-    if (!exchange->reports) {
+    if (outcome != US_OK && !exchange->reports) {
         return refuse(exchange, f, outcome);
     }
-    us_exchange_report(exchange, outcome);
-    exchange->is_reported = 1;
+    if (outcome != US_OK) {
+        us_exchange_report(exchange, outcome);
+        exchange->is_reported = 1;
+    }
+    if (exchange->is_http2) {
+        us_response_forward(r);
+    }
     return DECLINED;
 }
 

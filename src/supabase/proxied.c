@@ -119,18 +119,22 @@ static const char *segment(const apr_array_header_t *segments, int i)
     return i < segments->nelts ? APR_ARRAY_IDX(segments, i, const char *) : "";
 }
 
-/* Where Supabase Auth's own path begins. */
+/* Where Supabase Auth's own path begins; -1: it is the path of another service
+ * of the project, such as rest/v1/. */
 static int find_start(const apr_array_header_t *segments)
 {
+    int start = 0;
     int i;
 
     for (i = 0; i + 1 < segments->nelts; i++) {
-        if (strcmp(segment(segments, i), "auth") == 0
-            && strcmp(segment(segments, i + 1), "v1") == 0) {
-            return i + 2;
+        if (strcmp(segment(segments, i + 1), "v1") == 0) {
+            if (strcmp(segment(segments, i), "auth") == 0) {
+                return i + 2;
+            }
+            start = -1;
         }
     }
-    return 0;
+    return start;
 }
 
 /* No client in a browser does this.  Letters are compared in either case: who
@@ -217,6 +221,11 @@ us_proxied us_proxied_of(apr_pool_t *pool, const char *method, const char *url,
     int start = find_start(segments);
     apr_size_t i;
 
+    if (start < 0) {
+        us_proxied other = {.circuit = NONE};
+
+        return other;
+    }
     method = strcmp(method, "HEAD") == 0 ? "GET" : method;
     if (is_admins(segment(segments, start))
         || is_admins(segment(segments, 0))) {
