@@ -158,7 +158,7 @@ subtest 'the files in conf' => sub {
 
 subtest 'the directives' => sub {
     my ($table) = $code =~ /^const command_rec us_directives\[\](.*?)\{NULL\}/ms;
-    my @code = $table =~ /^    \w+\("(UserSync\w+)",/mg;
+    my @code = $table =~ /^    \w+\(\s*"(UserSync\w+)",/mg;
     my $text = $page{'docs/directives.md'};
     my @here = $text =~ /^### (\w+)$/mg;
     cmp_ok @code, '>=', 12, 'the table in the source can be read';
