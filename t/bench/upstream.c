@@ -6,7 +6,7 @@
  * terminator's in front of it, so that it costs no second process, the delay
  * is the same, and accepted connections are counted where they arrive.
  *
- *   upstream PLAIN TLS CONTROL LOGIN SIGNUP CERTIFICATE KEY
+ *   upstream PLAIN TLS CONTROL LOGIN SIGNUP SETTINGS CERTIFICATE KEY
  *
  * The first three are ports of 127.0.0.1.  On CONTROL it answers
  *
@@ -481,15 +481,16 @@ int main(int argc, char *argv[])
     struct sigaction ignore = {0};
     int of;
 
-    if (argc != 8) {
+    if (argc != 9) {
         (void)fprintf(stderr, "usage: upstream PLAIN TLS CONTROL LOGIN "
-                              "SIGNUP CERTIFICATE KEY\n");
+                              "SIGNUP SETTINGS CERTIFICATE KEY\n");
         return 2;
     }
     ignore.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &ignore, NULL);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (!auth_load(argv[4], argv[5]) || !start_tls(argv[6], argv[7])) {
+    if (!auth_load(argv[4], argv[5], argv[6])
+        || !start_tls(argv[7], argv[8])) {
         return 1;
     }
     for (of = 0; of < LISTENERS; of++) {

@@ -2,7 +2,8 @@
 
 /*
  * upstream_auth.h: the answers of the benchmark's Supabase Auth.  They are
- * recorded, with id and e-mail replaced by those of the user who asks.
+ * recorded, with id and e-mail replaced by those of the user who asks, in the
+ * access token, too, whose signature is therefore good for nothing.
  */
 #ifndef UPSTREAM_AUTH_H
 #define UPSTREAM_AUTH_H
@@ -12,13 +13,14 @@
 /* Room that every answer fits into, its head included. */
 #define AUTH_ANSWER_MAX ((size_t)8192)
 
-/* Reads the two recorded answers; 0, with a message on stderr, on failure. */
-int auth_load(const char *login_file, const char *signup_file);
+/* Reads the recorded answers; 0, with a message on stderr, on failure. */
+int auth_load(const char *login_file, const char *signup_file,
+              const char *settings_file);
 
 /*
  * Writes the whole HTTP answer to a request into out (AUTH_ANSWER_MAX bytes).
  * target is the text after the method; returns the length.  GET is answered as
- * by a small application.
+ * by a small application, but for /auth/v1/settings.
  */
 size_t auth_answer(const char *method, const char *target, const char *body,
                    size_t body_len, char *out);

@@ -157,6 +157,7 @@ sub start_upstream {
             @{ $self->{port} }{qw(plain tls control)},
             "$fixtures/token_password_session.json",
             "$fixtures/signup_autoconfirm_session.json",
+            "$fixtures/settings.json",
             "$dir/certificate.pem", "$dir/key.pem"],
         log => "$dir/log");
     wait_until {
