@@ -4,10 +4,11 @@
 --
 -- MODE "known" asks for one of COUNT users from number FIRST on, at random;
 -- "fresh" for one after the other, each once; "get" sends GET. HEADERS are
--- "basic", or lines to add. "any" and "each" send GET with a line of the file
--- HEADERS: one of COUNT from number FIRST on at random, or one after the other.
--- A line with tabs is POST: headers, and a JSON object as body.
--- The last line of the output is a JSON object.
+-- lines to add; "basic" before them adds one that names the user. "any" and
+-- "each" send GET with a line of the file HEADERS: one of COUNT from number
+-- FIRST on at random, or one after the other. A line with tabs is POST: its
+-- headers, and a JSON object as body. The last line of the output is a JSON
+-- object.
 
 local format = string.format
 local random = math.random
@@ -37,9 +38,9 @@ local mode, first, count, head, basic, behind
 local serial = 0
 local whole -- requests of "any" and "each"
 
-local function get(line)
+local function get(lines)
     return format("GET %s HTTP/1.1\r\nHost: %s:%s\r\n%s\r\n", wrk.path,
-        wrk.host, wrk.port, line and line .. "\r\n" or "")
+        wrk.host, wrk.port, lines)
 end
 
 -- As Supabase calls a hook.
@@ -59,7 +60,7 @@ local function read_lines(file)
     for line in io.lines(file) do
         if number >= first and number < first + count then
             whole[#whole + 1] = line:find("\t", 1, true) and post(line)
-                or get(line)
+                or get(line .. "\r\n")
         end
         number = number + 1
     end
@@ -71,15 +72,15 @@ function init(args)
     mode, first, count = args[1], tonumber(args[2]), tonumber(args[3])
     math.randomseed(tonumber(args[4]))
     headers = args[5] or ""
-    basic = headers == "basic"
-    if basic then headers = "" end
+    basic = headers:sub(1, 5) == "basic"
+    if basic then headers = headers:sub(6) end
     for n = 0, 999 do
         plain[n] = format("%03d", n)
         coded[n] = base64(plain[n])
     end
     local path = wrk.path
     if mode == "get" then
-        head = get()
+        head = get(headers)
         return
     elseif mode == "any" or mode == "each" then
         return read_lines(headers)

@@ -93,22 +93,8 @@ sub meet_all {
             refused => $self->{refused});
         $met += $seen->{requests} < $left ? $seen->{requests} : $left;
     }
-    $self->{met} = (stat $self->{httpd}->access_log)[7];
+    $self->mark;
     return $self;
-}
-
-# The share of the requests since then that looked at the table.
-sub asked {
-    my ($self) = @_;
-    my ($all, $asked) = (0, 0);
-    open my $log, '<', $self->{httpd}->access_log or die "access log: $!\n";
-    seek $log, $self->{met}, 0;
-    while (<$log>) {
-        $all++;
-        $asked++ if /store=\d/;
-    }
-    close $log or die "access log: $!\n";
-    return $asked / $all;
 }
 
 # ---- configurations

@@ -8,7 +8,7 @@ use warnings;
 
 use Bench::Crowd ();
 use Bench::Gate ();
-use Bench::Measure qw(rounds spread);
+use Bench::Measure qw(ratio rounds);
 
 # Fewer than the 1000 that mod_oauth2's own cache holds.
 my $TOKENS = 500;
@@ -120,13 +120,11 @@ sub _rounds {
     return $result;
 }
 
-# With the ratio of two contenders, round by round: other load on the machine
-# affects both.
+# With the ratio of two contenders.
 sub _paired {
     my ($what, $this, $that, $result) = @_;
-    my ($above, $below) = map { $_->{$what}{all} } @$result{$this, $that};
     return { contenders => $result, what => $what,
-        ratio => spread(map { $above->[$_] / $below->[$_] } 0 .. $#$above) };
+        ratio => ratio($result, $what, $this, $that) };
 }
 
 1;

@@ -24,16 +24,19 @@ MaxConnectionsPerChild  0
 CONF
 our $WORKERS = 150;
 
+# without => [names]: modules not to load
 sub launch {
     my ($self) = @_;
-    my $world = $self->{world};
-    my $config = join '', "LogLevel warn usersync:warn\n",
+    my @without = @{ $self->{without} || [] };
+    my $config = join '', 'LogLevel warn',
+        (grep {/^usersync$/} @without) ? "\n" : " usersync:warn\n",
         $self->{tuned}
             ? 'Include "' . top_dir() . qq{/conf/usersync-tuned.conf"\n}
             : $LIMITS, $self->can("_$self->{name}")->($self),
         $self->{more} || '';
     $self->{httpd} = UserSync::Httpd->new(
-        mpm => 'event', modules => [$self->modules], config => $config);
+        mpm => 'event', modules => [$self->modules], without => \@without,
+        config => $config);
     spew($self->{httpd}->dir . '/htdocs/static.html', 'x' x 1024);
     $self->{httpd}->start;
     $self->wait_ready;
@@ -50,14 +53,38 @@ sub url  { return $_[0]{httpd}->url($_[1]) }
 # httpd's complaints, which would make the figures worthless.
 sub trouble { return $_[0]{httpd}->log->unexpected }
 
+# From now on, for asked.
+sub mark {
+    my ($self) = @_;
+    $self->{marked} = (stat $self->{httpd}->access_log)[7];
+    return;
+}
+
+# The share of the requests since then that looked at the table.
+sub asked {
+    my ($self) = @_;
+    my ($all, $asked) = (0, 0);
+    open my $log, '<', $self->{httpd}->access_log or die "access log: $!\n";
+    seek $log, $self->{marked}, 0;
+    while (my $line = <$log>) {
+        $all++;
+        $asked++ if $line =~ /store=\d/;
+    }
+    close $log or die "access log: $!\n";
+    return $asked / $all;
+}
+
+# client => lines: headers that the clients send as well
 sub route {
     my ($self, $kind) = @_;
-    return { headers => '', url => $self->url($kind eq 'register'
+    my $lines = $self->{client} || '';
+    return { headers => $lines, url => $self->url($kind eq 'register'
         ? '/auth/register' : '/auth/login') } if $self->{name} eq 'module';
     my $place = $self->{name} eq 'proxy' ? '/proxied'
         : $kind eq 'known' ? '/known' : '/new';
     return {
-        headers => $self->{name} eq 'stock' ? 'basic' : '',
+        headers => $self->{name} eq 'stock'
+            ? 'basic' . $lines =~ s/^Authorization: .*\n//mr : $lines,
         url => $self->url($place . ($kind eq 'register' ? '/signup'
             : '/token?grant_type=password')),
     };

@@ -13,7 +13,7 @@ use UserSync::Util qw(run_command top_dir wait_until);
 
 use Bench::Process qw(cpu_of_machine cpu_seconds pss_kb);
 
-our @EXPORT_OK = qw(median rounds run_wrk spread);
+our @EXPORT_OK = qw(median ratio rounds run_wrk spread);
 
 # With more than one failure in a hundred, the figure is meaningless.
 my $TOLERATED = 0.01;
@@ -34,6 +34,14 @@ sub spread {
     my @sorted = sort { $a <=> $b } @_;
     return { median => median(@_), low => $sorted[0], high => $sorted[-1],
         all => [@_] };
+}
+
+# The ratio of two contenders, round by round: other load on the machine affects
+# both.
+sub ratio {
+    my ($result, $what, $this, $that) = @_;
+    my ($above, $below) = map { $_->{$what}{all} } @$result{$this, $that};
+    return spread(map { $above->[$_] / $below->[$_] } 0 .. $#$above);
 }
 
 # wrk's result: url, connections, seconds, mode, first, count, seed, headers;
