@@ -33,6 +33,9 @@ my %CLASS = (
     hook      => 'Bench::Hook',
     event     => 'Bench::Event',
     pyhook    => 'Bench::PythonHook',
+    plain     => 'Bench::Proxied',
+    off       => 'Bench::Proxied',
+    on        => 'Bench::Proxied',
 );
 
 our %TITLE = (
@@ -54,6 +57,9 @@ our %TITLE = (
     event  => 'mod_usersync as receiver of events: each changes a row',
     pyhook => 'a token hook in FastAPI, asyncpg; uvicorn, 2 workers, uvloop,'
         . ' no access log',
+    plain  => 'mod_proxy_http, mod_usersync not loaded',
+    off    => 'mod_proxy_http, UserSyncEnsureResponse Off',
+    on     => 'mod_proxy_http, UserSyncEnsureResponse On',
 );
 
 sub start {
@@ -107,9 +113,9 @@ sub check {
     my $email = Bench::World::email(
         $kind eq 'known' ? 42 : $self->{world}->fresh_block);
     my $route = $self->route($kind);
-    my %header = map { /^(.*?): (.*)\r\n$/ } split /(?<=\n)/,
-        $route->{headers} eq 'basic' ? '' : $route->{headers};
-    if ($route->{headers} eq 'basic') {
+    my ($basic, $lines) = $route->{headers} =~ /^(basic)?(.*)/s;
+    my %header = map { /^(.*?): (.*)\r\n$/ } split /(?<=\n)/, $lines;
+    if ($basic) {
         require MIME::Base64;
         $header{Authorization}
             = 'Basic ' . MIME::Base64::encode("$email:x", '');

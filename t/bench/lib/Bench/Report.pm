@@ -17,8 +17,8 @@ use Bench::Picture ();
 use Bench::Scenario ();
 use Bench::Targets ();
 
-my @ORDER = qw(hook event cached looked-up closing pyhook module proxy stock
-    python node nginx direct gate banned login alone);
+my @ORDER = qw(hook event cached looked-up closing pyhook on off plain module
+    proxy stock python node nginx direct gate banned login alone);
 
 # $kept: an earlier result, for scenarios that are not measured again
 sub new {
@@ -213,6 +213,20 @@ sub _table_gate {
                 100 * $_[0]{asked} : '';
         }) . "  ratio     $part->{what} " . _range('%.3f', $part->{ratio})
             . "\n";
+    } sort keys %$result;
+}
+
+# With the share of requests that looked at the table, and all ratios.
+sub _table_proxy {
+    my ($result) = @_;
+    return join '', map {
+        my $part = $result->{$_};
+        "  $_\n" . _table($part->{contenders}, sub {
+            defined $_[0]{asked} ? sprintf '  %.3f %% asked the table',
+                100 * $_[0]{asked} : '';
+        }) . join '', map {
+            "  ratio     $_ " . _range('%.3f', $part->{ratios}{$_}) . "\n"
+        } sort keys %{ $part->{ratios} };
     } sort keys %$result;
 }
 

@@ -18,6 +18,7 @@ use Bench::Httpd ();
 use Bench::Measure qw(rounds run_wrk spread);
 use Bench::OpenLoop ();
 use Bench::Process qw(cpu_seconds family pss_kb);
+use Bench::ProxyScenario ();
 use Bench::ReconcileScenario ();
 
 my $CLIENTS = 16;
@@ -27,7 +28,8 @@ my $WAITING = 500;
 # In the order in which they run.
 our @ALL = qw(known cached first register slow64 slow256 slow500 rows tls
     memory hung prepared gate-warm gate-cold gate-users gate-dbd gate-banned
-    hook-cached hook-known hook-crowd hook-event reconcile-api reconcile-db);
+    hook-cached hook-known hook-crowd hook-event proxy-stream proxy-cached
+    proxy-known reconcile-api reconcile-db);
 
 our %TITLE = (
     known    => "login of known users, no delay, $CLIENTS connections",
@@ -57,6 +59,13 @@ our %TITLE = (
     'hook-crowd'  => "token hook, known users, $WAITING calls at a time, tuned"
         . ' limits',
     'hook-event'  => 'events that change a row, each of another user',
+    'proxy-stream' => 'answers without a user through mod_proxy: GET /settings'
+        . ' and POST /otp, the filter On, Off, and no module',
+    'proxy-cached' => 'sessions through mod_proxy of 1 000 users known to the'
+        . ' cache, the filter On, and no module',
+    'proxy-known'  => 'sessions through mod_proxy, one of 1 000 000 known users'
+        . ' each, no cache, beside stock httpd with SQL and the login of the'
+        . ' same',
     'reconcile-api' => 'usersync-reconcile with the admin API: an empty table,'
         . ' and nothing to do, beside a script in Python',
     'reconcile-db'  => 'usersync-reconcile with auth.users, beside the same'
@@ -78,7 +87,7 @@ sub seconds {
 sub run {
     my ($name, $run) = @_;
     my $code = $name =~ /^reconcile-(\w+)/ ? Bench::ReconcileScenario->can($1)
-        : $name =~ /^(gate|hook)-(\w+)/ ? _of($1, $2)
+        : $name =~ /^(gate|hook|proxy)-(\w+)/ ? _of($1, $2)
         : __PACKAGE__->can("_$name");
     die "no scenario named $name\n" unless $code;
     my @started;
@@ -104,7 +113,7 @@ sub _options {
         %more);
 }
 
-# Those of the gate and the hook.
+# Those of the gate, the hook, and Supabase's own clients.
 sub _of {
     my ($door, $what) = @_;
     my $code = "Bench::\u${door}Scenario"->can($what) or return;

@@ -24,6 +24,12 @@ sub _paired {
     return sub { $_[0]{$scenario}{result}{$part}{ratio}{median} };
 }
 
+# The same for a ratio of a part of a scenario of Supabase's own clients.
+sub _proxied {
+    my ($scenario, $part, $ratio) = @_;
+    return sub { $_[0]{$scenario}{result}{$part}{ratios}{$ratio}{median} };
+}
+
 # The gate compared with dbd-login: httpd's and PostgreSQL's CPU, likewise.
 sub _all_cpu {
     my ($part) = @_;
@@ -122,6 +128,20 @@ my @TARGETS = (
         ['hook-crowd', "hooks refused, 500 at a time, $what", most => 0,
             sub { $_[0]{'hook-crowd'}{result}{$label}{refused} }];
     } ['cached', 'known to the cache'], ['looked-up', 'no cache']),
+    (map {
+        my ($part, $what) = @$_;
+        ['proxy-stream', "httpd CPU per request with the filter / without:"
+            . " $what", most => 1.03, _proxied('proxy-stream', $part,
+                'cpu, on / plain')];
+    } ['settings', 'GET /settings'], ['otp', 'POST /otp']),
+    ['proxy-cached', 'sessions/s with the filter / without, known to the cache',
+        least => 0.85, _proxied('proxy-cached', 'session',
+            'rate, on / plain')],
+    ['proxy-known', 'sessions/s with the filter / stock httpd with SQL',
+        least => 1, _proxied('proxy-known', 'session', 'rate, on / stock')],
+    ['proxy-known', 'sessions/s with the filter / logins/s of the login route',
+        least => 1.1, _proxied('proxy-known', 'session',
+            'rate, on / module')],
     (map {
         my ($name, $way) = @$_;
         map {
