@@ -35,9 +35,10 @@ typedef struct us_proxied {
  * What a request is.  Paths are compared as a server reads them: decoded, and
  * without empty segments and dots.
  *
- * url  that it is forwarded to: what follows "/auth/v1/" in its path counts,
- *      or the whole path of a server without a gateway; "/rest/v1/" and the
- *      like lead to other services, in whose answers nobody is
+ * url  that it is forwarded to: what follows "/auth/v1/" in its path counts.
+ *      If that is not there, Supabase Auth may be at any segment of it, for
+ *      another gateway may have another prefix.  The other services of
+ *      Supabase carry nobody
  */
 us_proxied us_proxied_of(apr_pool_t *pool, const char *method, const char *url,
                          const char *query);

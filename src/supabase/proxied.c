@@ -61,8 +61,8 @@ static const struct rule {
     {"POST ", "sso", {US_PROXIED_NOBODY, .circuit = NONE}},
 };
 
-/* What POST /token is, by its grant_type.  The first one stands for others:
- * for id_token and web3 somebody else is asked, too, and may be what is
+/* What POST /token is, by its grant_type.  The first one stands for all
+ * others: for id_token and web3 somebody else is asked, too, and may be what is
  * slow. */
 static const struct grant {
     const char *type;
@@ -119,22 +119,38 @@ static const char *segment(const apr_array_header_t *segments, int i)
     return i < segments->nelts ? APR_ARRAY_IDX(segments, i, const char *) : "";
 }
 
-/* Where Supabase Auth's own path begins; -1: it is the path of another service
- * of the project, such as rest/v1/. */
+/* What find_start returns if it finds none. */
+#define UNKNOWN (-1)   /* no gateway of Supabase's, but perhaps another one */
+#define ELSEWHERE (-2) /* another service of Supabase's */
+
+/* Are these two segments a service of Supabase's gateway? */
+static int is_service(const apr_array_header_t *segments, int i,
+                      const char *name)
+{
+    return strcmp(segment(segments, i), name) == 0
+           && strcmp(segment(segments, i + 1), "v1") == 0;
+}
+
+/* Where Supabase Auth's own path begins. */
 static int find_start(const apr_array_header_t *segments)
 {
-    int start = 0;
+    static const char *const others[]
+        = {"rest", "storage", "functions", "realtime", "graphql"};
     int i;
 
-    for (i = 0; i + 1 < segments->nelts; i++) {
-        if (strcmp(segment(segments, i + 1), "v1") == 0) {
-            if (strcmp(segment(segments, i), "auth") == 0) {
-                return i + 2;
+    for (i = 0; i < segments->nelts; i++) {
+        apr_size_t k;
+
+        if (is_service(segments, i, "auth")) {
+            return i + 2;
+        }
+        for (k = 0; k < sizeof(others) / sizeof(others[0]); k++) {
+            if (is_service(segments, i, others[k])) {
+                return ELSEWHERE;
             }
-            start = -1;
         }
     }
-    return start;
+    return UNKNOWN;
 }
 
 /* No client in a browser does this.  Letters are compared in either case: who
@@ -214,35 +230,61 @@ static us_proxied unknown_request(const char *method)
     return is;
 }
 
+/*
+ * What a request is if Supabase Auth's own path begins at this segment.
+ *
+ * is  holds what it is if nothing is known of it
+ *
+ * Returns 0 if its path is not known.
+ */
+static int take_request(const char *method, const apr_array_header_t *segments,
+                        int start, const char *query, us_proxied *is)
+{
+    int known = 0;
+    apr_size_t i;
+
+    if (is_path(segments, start, "token")) {
+        *is = strcmp(method, "POST") == 0 ? token_request(query) : *is;
+        return 1;
+    }
+    for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (is_path(segments, start, rules[i].path)) {
+            known = 1;
+            if (is_one_of(rules[i].methods, method)) {
+                *is = rules[i].is;
+            }
+        }
+    }
+    return known;
+}
+
 us_proxied us_proxied_of(apr_pool_t *pool, const char *method, const char *url,
                          const char *query)
 {
     apr_array_header_t *segments = segments_of(pool, path_of(pool, url));
     int start = find_start(segments);
-    apr_size_t i;
+    int last = start == UNKNOWN ? segments->nelts : start;
+    us_proxied is = {.circuit = NONE};
+    int known = 0;
+    int i;
 
-    if (start < 0) {
-        us_proxied other = {.circuit = NONE};
-
-        return other;
+    if (start == ELSEWHERE) {
+        return is;
+    }
+    start = start == UNKNOWN ? 0 : start;
+    is.is_admin = is_admins(segment(segments, 0));
+    for (i = start; i <= last; i++) {
+        is.is_admin |= is_admins(segment(segments, i));
+    }
+    if (is.is_admin) {
+        return is;
     }
     method = strcmp(method, "HEAD") == 0 ? "GET" : method;
-    if (is_admins(segment(segments, start))
-        || is_admins(segment(segments, 0))) {
-        us_proxied admin = {.is_admin = 1, .circuit = NONE};
-
-        return admin;
+    is = unknown_request(method);
+    for (i = start; !known && i <= last; i++) {
+        known = take_request(method, segments, i, query, &is);
     }
-    if (strcmp(method, "POST") == 0 && is_path(segments, start, "token")) {
-        return token_request(query);
-    }
-    for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-        if (is_one_of(rules[i].methods, method)
-            && is_path(segments, start, rules[i].path)) {
-            return rules[i].is;
-        }
-    }
-    return unknown_request(method);
+    return is;
 }
 
 /* --- answers --- */

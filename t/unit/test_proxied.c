@@ -54,6 +54,12 @@ static const char *const places[] = {
     "https://site.example/%61uth/v1/",
     "https://site.example//auth/./v1//",
     "http://127.0.0.1:9999/",
+    "https://gateway.example/identity/",
+    "https://gateway.example/AUTH/V1/",
+    "https://gateway.example/v1/auth/",
+    "https://gateway.example/api/v1/",
+    "https://gateway.example/api/v1/auth/v1/",
+    "https://gateway.example/x/user/app/",
     "http://[::1]:9999/",
     "http://127.0.0.1/",
     "unix:/run/auth.sock|http://localhost/",
@@ -286,10 +292,12 @@ static const char *const disguises[] = {
     "././/admin/",
     "x/../admin",
     "x/y/../../admin/users",
+    "../../../../admin",
     "admin/.",
     "admin/x/..",
     "user/..//./admin",
     "%2e/admin",
+    "%2E%2e/%2e%2E/admin",
     "x%2F..%2fadmin",
     "%2fadmin",
     "admin%2f",
@@ -380,6 +388,52 @@ static void test_others(void)
     is_str(ask("GET", "http://localhost", "/admin"), NOBODY, "no path");
 }
 
+/* --- Supabase's other services --- */
+
+/* Of what they answer, nothing is Supabase Auth's: a token in there is
+ * anybody's. */
+static void test_services(void)
+{
+    static const char *const services[]
+        = {"rest/v1/",   "storage/v1/", "functions/v1/", "realtime/v1/",
+           "graphql/v1", "%72est/v1/",  "x/rest/v1/"};
+    static const char *const inside[] = {"",
+                                         "token",
+                                         "rpc/signup",
+                                         "admin",
+                                         "auth/v1/token",
+                                         "auth/v1/admin",
+                                         "factors/a/verify"};
+    static const char *const hosts[]
+        = {"https://x.supabase.co/", "http://127.0.0.1:8000/",
+           "unix:/run/auth/v1/s|http://localhost/"};
+    static const char *const others[] = {"rest/v2/token",
+                                         "rest/token",
+                                         "v1/token",
+                                         "rest/v1/../token",
+                                         "rest/v1/../../auth/v1/token",
+                                         "auth/v1/x/rest/v1/../../../token"};
+    apr_size_t i;
+    apr_size_t k;
+    apr_size_t h;
+
+    for (h = 0; h < sizeof(hosts) / sizeof(hosts[0]); h++) {
+        for (i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
+            for (k = 0; k < sizeof(inside) / sizeof(inside[0]); k++) {
+                const char *url = apr_pstrcat(pool, hosts[h], services[i], "/",
+                                              inside[k], NULL);
+
+                is_str(ask("POST", url, NULL), NOBODY, "%s", url);
+            }
+        }
+        for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+            const char *url = apr_pstrcat(pool, hosts[h], others[i], NULL);
+
+            is_str(ask("POST", url, NULL), ANY, "not %s", url);
+        }
+    }
+}
+
 int main(void)
 {
     apr_initialize();
@@ -390,6 +444,7 @@ int main(void)
     test_grants();
     test_admins();
     test_others();
+    test_services();
     apr_pool_destroy(pool);
     apr_terminate();
     return done();
