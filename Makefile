@@ -269,7 +269,7 @@ build/fuzz/fuzz_%: WARNINGS += -Wno-cast-qual -Wno-missing-field-initializers
 build/fuzz/fuzz_%: SANITIZE = -fsanitize=fuzzer,address,undefined \
   -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 # The fuzzer has to see inside of all that a target calls.
-FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan jwt log shm wipe) \
+FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan jwt log shm stats wipe) \
   $(addprefix src/config/,cache_choice cafile columns config directives \
   directives_dir event_header hook_secret secret values) $(addprefix src/supabase/,answer \
   answer_code answer_error answer_text claims event_payload hook_payload \

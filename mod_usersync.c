@@ -22,6 +22,7 @@
 #include "us_pg.h"
 #include "us_reply.h"
 #include "us_response.h"
+#include "us_stats.h"
 
 #include <ap_mpm.h>
 #include <http_core.h>
@@ -247,6 +248,19 @@ static const char *secret_header(const request_rec *r,
                : NULL;
 }
 
+static us_door door_of(const struct route *route)
+{
+    switch (route->visitor) {
+    case HOOK:
+        return US_DOOR_HOOK;
+    case EVENT:
+        return US_DOOR_EVENT;
+    case CLIENT:
+        break;
+    }
+    return (us_door)route->operation; /* in the same order */
+}
+
 static int handle(request_rec *r)
 {
     /* A route in a <Location> stays a route whatever comes later: a
@@ -267,7 +281,7 @@ static int handle(request_rec *r)
     r->handler = route->handler;
     memset(&call, 0, sizeof(call));
     call.pool = r->pool;
-    call.name = route->handler;
+    call.door = door_of(route);
     call.log.r = r;
     call.log.request_id = us_reply_request_id(r);
     call.upstream_time = -1;
@@ -346,7 +360,10 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK;
     }
-    rv = us_limits_create(pconf, s);
+    rv = us_stats_share(s->process->pool);
+    if (rv == APR_SUCCESS) {
+        rv = us_limits_create(pconf, s);
+    }
     if (rv == APR_SUCCESS) {
         rv = us_breaker_create(pconf, s);
     }
@@ -435,6 +452,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     hook_of = apr_hash_make(pchild);
     event_of = apr_hash_make(pchild);
     response_of = apr_hash_make(pchild);
+    us_stats_child_init();
     us_limits_child_init(s);
     us_cache_child_init(pchild, s);
     if (!has_http) {

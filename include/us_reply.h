@@ -67,6 +67,10 @@ void us_reply_retry_after(request_rec *r, const us_call *call,
 /* The status of us_reply_proxied. */
 int us_reply_proxied_status(us_outcome outcome);
 
+/* The public code of an outcome, and the name of a door in the log. */
+const char *us_reply_code(us_outcome outcome);
+const char *us_reply_door(us_door door);
+
 /* The HTTP status of an outcome; 0 if it has none of its own. */
 int us_reply_status(us_outcome outcome);
 
@@ -80,10 +84,8 @@ void us_reply_log(const request_rec *r, const us_call *call,
 /*
  * Begins the call of a request that most likely logs nothing: the id is made
  * by us_reply_name, once it is needed.
- *
- * name  for the log
  */
-void us_reply_begin(request_rec *r, us_call *call, const char *name);
+void us_reply_begin(request_rec *r, us_call *call, us_door door);
 void us_reply_name(request_rec *r, us_call *call);
 
 /*

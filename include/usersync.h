@@ -115,6 +115,20 @@ typedef enum us_operation {
     US_OPERATION_COUNT
 } us_operation;
 
+/* Where requests come in. */
+typedef enum us_door {
+    US_DOOR_REGISTER,
+    US_DOOR_LOGIN,
+    US_DOOR_REFRESH,
+    US_DOOR_LOGOUT,
+    US_DOOR_HOOK,
+    US_DOOR_EVENT,
+    US_DOOR_GATE,
+    US_DOOR_RESPONSE, /* what mod_proxy forwards */
+    US_DOOR_REPORT,   /* the same, and it is only reported */
+    US_DOOR_COUNT
+} us_door;
+
 /* The routes: the name for SetHandler, and what Supabase is asked for. */
 #define US_ROUTE_PREFIX "usersync-"
 #define US_HOOK_HANDLER "usersync-hook"
@@ -141,7 +155,7 @@ typedef enum us_health {
 typedef struct us_call {
     apr_pool_t *pool;
     us_log log;
-    const char *name;          /* of the route, or another name for the log */
+    us_door door;
     const char *authorization; /* the value of the header with a secret: of a
                                 * logout Authorization, of an event that of
                                 * UserSyncEventHeader; NULL: none */
@@ -161,6 +175,9 @@ typedef struct us_call {
                       * connection again */
     int email_stale; /* the row exists, but its e-mail could not be updated */
     int has_warning; /* it went well, but cause is worth a line */
+    int created;     /* a row was made */
+    int updated;     /* a row was changed */
+    int deleted;     /* a row was deleted */
     int store_late;  /* PostgreSQL was there but did not answer in time */
     int has_seat;    /* one of those that UserSyncMaxConcurrent admits */
     apr_interval_time_t store_limit;   /* usec for the table; users.c makes it

@@ -17,8 +17,6 @@
 
 #include <string.h>
 
-#define NAME "usersync-gate"
-
 /* The key of the passes in a request's pool. */
 #define PASSES_KEY "usersync-passes"
 
@@ -305,7 +303,7 @@ int us_gate_check(request_rec *r, us_gate *gate)
     us_outcome outcome;
     us_call call;
 
-    us_reply_begin(r, &call, NAME);
+    us_reply_begin(r, &call, US_DOOR_GATE);
     outcome = find_user(r, &call, conf, &identity);
     if (outcome == US_OK && identity.id == NULL) {
         return DECLINED;

@@ -14,8 +14,6 @@
 
 #include <string.h>
 
-#define NAME "usersync-response"
-
 /* A probe that is not back this long after its timeout: another may go. */
 #define PROBE_GRACE apr_time_from_sec(1)
 
@@ -137,7 +135,8 @@ void us_response_insert(request_rec *r, us_response *response)
     exchange->is_http2 = strncmp(target, "h2", 2) == 0;
     exchange->reports = mode == US_RESPONSE_REPORT;
     exchange->is = us_proxied_of(r->pool, r->method, target, r->args);
-    us_reply_begin(r, &exchange->call, NAME);
+    us_reply_begin(r, &exchange->call,
+                   exchange->reports ? US_DOOR_REPORT : US_DOOR_RESPONSE);
     if (exchange->is.body != US_PROXIED_NOBODY && !exchange->reports
         && ap_get_output_filter_handle("inflate") != NULL) {
         ap_add_output_filter("inflate", NULL, r, r->connection);

@@ -3,6 +3,7 @@
 #include "us_json.h"
 #include "us_log.h"
 #include "us_reply.h"
+#include "us_stats.h"
 
 #include <http_core.h>
 #include <http_protocol.h>
@@ -147,6 +148,28 @@ const char *us_reply_request_id(request_rec *r)
     return id;
 }
 
+/* A report has the name of what it reports about. */
+static const char *const doors[US_DOOR_COUNT]
+    = {[US_DOOR_REGISTER] = "usersync-register",
+       [US_DOOR_LOGIN] = "usersync-login",
+       [US_DOOR_REFRESH] = "usersync-refresh",
+       [US_DOOR_LOGOUT] = "usersync-logout",
+       [US_DOOR_HOOK] = US_HOOK_HANDLER,
+       [US_DOOR_EVENT] = US_EVENT_HANDLER,
+       [US_DOOR_GATE] = "usersync-gate",
+       [US_DOOR_RESPONSE] = "usersync-response",
+       [US_DOOR_REPORT] = "usersync-response"};
+
+const char *us_reply_door(us_door door)
+{
+    return doors[door];
+}
+
+const char *us_reply_code(us_outcome outcome)
+{
+    return outcomes[outcome].code;
+}
+
 /* The id of a request that logs nothing. */
 static const char no_name[] = "-";
 
@@ -157,11 +180,11 @@ void us_reply_name(request_rec *r, us_call *call)
     }
 }
 
-void us_reply_begin(request_rec *r, us_call *call, const char *name)
+void us_reply_begin(request_rec *r, us_call *call, us_door door)
 {
     memset(call, 0, sizeof(*call));
     call->pool = r->pool;
-    call->name = name;
+    call->door = door;
     call->log.r = r;
     call->log.request_id = no_name;
     if (APLOG_R_IS_LEVEL(r, APLOG_DEBUG)) {
@@ -208,12 +231,35 @@ int us_reply_status(us_outcome outcome)
     return outcomes[outcome].status;
 }
 
+/* Every request comes by here once. */
+static void count(const us_call *call, us_outcome outcome)
+{
+    us_stats_outcome(call->door, outcome);
+    us_stats_time(US_TIMING_STORE, call->store_time);
+    if (call->door <= US_DOOR_LOGOUT) {
+        us_stats_time((int)call->door, call->upstream_time);
+    }
+    if (call->created) {
+        us_stats_tally(US_TALLY_ROW_CREATED);
+    }
+    if (call->updated) {
+        us_stats_tally(US_TALLY_ROW_UPDATED);
+    }
+    if (call->deleted) {
+        us_stats_tally(US_TALLY_ROW_DELETED);
+    }
+    if (call->email_stale) {
+        us_stats_tally(US_TALLY_EMAIL_STALE);
+    }
+}
+
 /* %{usersync-outcome}n and the other notes. */
 void us_reply_note(request_rec *r, const us_call *call, us_outcome outcome,
                    const us_identity *identity)
 {
     const char *code = public_code(&outcomes[outcome], call);
 
+    count(call, outcome);
     apr_table_setn(r->notes, "usersync-outcome",
                    call->email_stale ? "email-stale" : code);
     if (identity != NULL && identity->proven) {
@@ -239,6 +285,9 @@ void us_reply_log(const request_rec *r, const us_call *call,
                               &suppressed))) {
         return;
     }
+    if (level <= APLOG_WARNING) {
+        us_stats_trouble_add(call->door, outcome, call->cause);
+    }
     if (suppressed > 0) {
         more = apr_psprintf(r->pool, " (%u more like it since the last line)",
                             suppressed);
@@ -247,7 +296,8 @@ void us_reply_log(const request_rec *r, const us_call *call,
         more = apr_pstrcat(r->pool, " (", call->about, ")", more, NULL);
     }
     ap_log_rerror(APLOG_MARK, level, 0, r, "[%s] %s: %s%s%s%s%s%s",
-                  call->log.request_id, call->name, public_code(row, call),
+                  call->log.request_id, us_reply_door(call->door),
+                  public_code(row, call),
                   identity != NULL && identity->proven ? ", user " : "",
                   identity != NULL && identity->proven ? identity->id : "",
                   call->cause != NULL ? ": " : "",

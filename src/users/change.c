@@ -175,8 +175,11 @@ static us_outcome update(us_visit *v, int *changed)
     if (outcome == US_ROW_CONFLICT) {
         outcome = exchange(v, &change, changed);
     }
-    return is_refused(outcome) ? update_life(v, &change, outcome, changed)
-                               : outcome;
+    if (is_refused(outcome)) {
+        outcome = update_life(v, &change, outcome, changed);
+    }
+    v->call->updated |= *changed;
+    return outcome;
 }
 
 static us_outcome insert(us_visit *v, const us_change *change, int *inserted)
@@ -194,7 +197,9 @@ static us_outcome insert(us_visit *v, const us_change *change, int *inserted)
     sql.statement
         = us_store_sql_insert(v->call->pool, change->table,
                               change->table->columns->nelts, sql.params);
-    return run(v, &sql, inserted, &result);
+    outcome = run(v, &sql, inserted, &result);
+    v->call->created |= *inserted;
+    return outcome;
 }
 
 /* The same for a user whose row does not exist yet. */
@@ -278,6 +283,7 @@ static us_outcome mark(us_visit *v)
         = change.deleted_at != NULL ? change.deleted_at : change.as_of;
     for (round = 0; round < ROUNDS && !done; round++) {
         outcome = run(v, &sql, &done, &result);
+        v->call->updated |= done;
         if (outcome == US_OK && !done) {
             outcome = us_visit_look(v, &row);
             done = row.exists || row.other_case;
@@ -312,6 +318,7 @@ static us_outcome delete_row(us_visit *v)
     int done;
 
     refused = run(v, &sql, &done, &result);
+    v->call->deleted |= done;
     if (!is_refused(refused)) {
         return refused;
     }

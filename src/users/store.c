@@ -67,6 +67,7 @@ static int change_row(us_visit *v, const us_pg_statement *statement,
     *status = us_pg_exec(v->conn, v->call->pool,
                          deadline < v->deadline ? deadline : v->deadline,
                          statement, params, result);
+    v->call->updated |= *status == US_PG_OK && result->rows > 0;
     return *status == US_PG_OK && result->rows > 0;
 }
 
@@ -167,6 +168,7 @@ static us_outcome insert(us_visit *v, int *inserted)
     status = us_pg_exec(v->conn, v->call->pool, v->deadline, &statement,
                         params, &result);
     *inserted = status == US_PG_OK && result.rows > 0;
+    v->call->created |= *inserted;
     if (status == US_PG_OK) {
         atomic_store(&v->store->wrote, us_clock_now());
     }

@@ -4,6 +4,7 @@
 #include "us_clock.h"
 #include "flight.h"
 #include "us_shm.h"
+#include "us_stats.h"
 #include "store.h"
 #include "us_users.h"
 
@@ -333,7 +334,11 @@ us_outcome us_users_ensure(us_users *users, us_call *call,
     us_outcome outcome;
 
     if (identity->proven && is_known(users, call, identity, &outcome)) {
+        us_stats_tally(US_TALLY_CACHE_KNOWN);
         return outcome;
+    }
+    if (identity->proven && users->cache != NULL) {
+        us_stats_tally(US_TALLY_CACHE_UNKNOWN);
     }
     start = us_clock_now();
     outcome
