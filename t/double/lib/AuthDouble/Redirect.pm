@@ -50,7 +50,8 @@ sub with_session {
         token_type => 'bearer', %more);
 }
 
-# with_error($url, [status, code, message], ...): the error in the fragment
+# with_error($url, [status, code, message], ...): the error in place of the
+# fragment
 #   query => 1              and in the query
 #   name => 'access_denied'  not what OAuth has for that status
 #   else => 'server_error'   for a status that OAuth has nothing for
@@ -64,17 +65,17 @@ sub with_error {
     (my $fragment = form_encode(%said, sb => ''))
         =~ s/%/%25/g;    # Go escapes it once more
     $url = with_query($url, %said) if $opt{query};
-    return "$url#$fragment";
+    return ($url =~ s/#.*//sr) . "#$fragment";
 }
 
-# the URL with these in its query, too
+# the URL with these in its query, too; its fragment stays
 sub with_query {
     my ($url, %value) = @_;
-    my ($base, $query) = split /\?/, $url, 2;
+    my ($base, $query, $fragment) = $url =~ /\A([^?#]*)(?:\?([^#]*))?(.*)\z/s;
     my %q = map { my ($k, $v) = split /=/, $_, 2;
         AuthDouble::Http::unescape($k) => AuthDouble::Http::unescape($v // '') }
         split /&/, $query // '';
-    return "$base?" . form_encode(%q, %value);
+    return "$base?" . form_encode(%q, %value) . $fragment;
 }
 
 # names sorted, as url.Values does it
