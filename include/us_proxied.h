@@ -64,13 +64,20 @@ us_found us_proxied_take_body(us_call *call, us_proxied_body body,
                               us_slice text, const apr_array_header_t *columns,
                               us_identity *identity);
 
-/* May there be a session in this Location?  Its fragment or query has an
- * access token then. */
+/* May there be a session in this Location?  Its last fragment has an access
+ * token then. */
 int us_proxied_has_token(const char *location);
 
-/* Who is in a Location that may have a session; arguments and result as for
- * us_proxied_take_body. */
+/*
+ * Who is in a Location that may have a session; arguments and result as for
+ * us_proxied_take_body.  Clients choose where they want to go, and could write
+ * a token there: none that Supabase has not appended is believed.
+ *
+ * user_id  the answer's Sb-Auth-User-Id, which Supabase sets wherever it
+ *          appends a token; NULL: none, as of old servers
+ */
 us_found us_proxied_take_location(us_call *call, const char *location,
+                                  const char *user_id,
                                   const apr_array_header_t *columns,
                                   us_identity *identity);
 

@@ -92,6 +92,7 @@ static us_exchange_state begin(us_exchange *exchange)
     request_rec *r = exchange->r;
     const char *location = apr_table_get(r->headers_out, "Location");
 
+    exchange->user_id = apr_table_get(r->headers_out, "Sb-Auth-User-Id");
     if (!exchange->reports && !us_config_proxy_headers(us_config_dir(r))) {
         remove_headers(r);
     }
@@ -129,7 +130,8 @@ static us_found find_user(us_exchange *exchange, us_slice body)
 
     if (exchange->location != NULL) {
         return us_proxied_take_location(&exchange->call, exchange->location,
-                                        columns, &exchange->identity);
+                                        exchange->user_id, columns,
+                                        &exchange->identity);
     }
     if (encoding != NULL && strcasecmp(encoding, "identity") != 0) {
         return find_encoded(exchange, encoding);

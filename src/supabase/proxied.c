@@ -356,24 +356,57 @@ us_found us_proxied_take_body(us_call *call, us_proxied_body body,
     return found;
 }
 
-/* The value of access_token among the parameters after '#' or '?'; text is
- * NULL if there is none. */
+/* The value of a parameter, up to the next one; text is NULL if there is none.
+ * name ends in "=". */
+static us_slice find_parameter(us_slice parameters, const char *name)
+{
+    const char *end = parameters.text + parameters.len;
+    const char *p = parameters.text;
+    apr_size_t len = strlen(name);
+    us_slice value = {NULL, 0};
+
+    while (value.text == NULL && p < end) {
+        const char *next = memchr(p, '&', (apr_size_t)(end - p));
+        const char *stop = next != NULL ? next : end;
+
+        if ((apr_size_t)(stop - p) >= len && strncmp(p, name, len) == 0) {
+            value.text = p + len;
+            value.len = (apr_size_t)(stop - value.text);
+        }
+        p = next != NULL ? next + 1 : end;
+    }
+    return value;
+}
+
+/*
+ * The value of access_token; text is NULL if there is none.  Supabase appends
+ * its fragment to where the client wanted to go, so the last one counts: all
+ * before it, a query and other fragments, is what the client has written.
+ */
 static us_slice token_in(const char *location)
 {
-    static const char name[] = TOKEN "=";
-    const apr_size_t len = sizeof(name) - 1;
-    us_slice token = {NULL, 0};
-    const char *p = location;
+    const char *mark = strrchr(location, '#');
+    us_slice fragment = {"", 0};
 
-    while ((p = strstr(p, name)) != NULL) {
-        if (p != location && strchr("#?&", p[-1]) != NULL) {
-            token.text = p + len;
-            token.len = strcspn(token.text, "&#");
-            return token;
-        }
-        p += len;
+    if (mark != NULL) {
+        fragment.text = mark + 1;
+        fragment.len = strlen(fragment.text);
     }
-    return token;
+    return find_parameter(fragment, TOKEN "=");
+}
+
+/* Is there a code of PKCE?  Then Supabase has appended no fragment. */
+static int has_code(const char *location)
+{
+    us_slice query = {location, strcspn(location, "#")};
+    const char *mark = memchr(location, '?', query.len);
+
+    if (mark == NULL) {
+        return 0;
+    }
+    query.len -= (apr_size_t)(mark + 1 - location);
+    query.text = mark + 1;
+    return find_parameter(query, "code=").text != NULL;
 }
 
 int us_proxied_has_token(const char *location)
@@ -381,13 +414,38 @@ int us_proxied_has_token(const char *location)
     return token_in(location).text != NULL;
 }
 
+/* Does the token in there come from Supabase, and not from the client?  The
+ * header speaks of a session that is about to be made, the code of none. */
+static us_found judge_location(us_call *call, const char *location,
+                               const char *user_id, us_identity *identity)
+{
+    const char *wrong = NULL;
+
+    if (user_id != NULL) {
+        wrong = strcasecmp(user_id, identity->id) != 0
+                    ? "Sb-Auth-User-Id names another user than the redirect"
+                    : NULL;
+    }
+    else if (has_code(location)) {
+        wrong = "the redirect has a code, and a token that the client may "
+                "have put there";
+    }
+    if (wrong == NULL) {
+        return US_FOUND_SESSION;
+    }
+    memset(identity, 0, sizeof(*identity));
+    return unread(call, wrong);
+}
+
 us_found us_proxied_take_location(us_call *call, const char *location,
+                                  const char *user_id,
                                   const apr_array_header_t *columns,
                                   us_identity *identity)
 {
     us_slice token = token_in(location);
     const char *decoded;
     char *copy;
+    us_found found;
 
     memset(identity, 0, sizeof(*identity));
     if (token.text == NULL) {
@@ -400,7 +458,10 @@ us_found us_proxied_take_location(us_call *call, const char *location,
         token.text = decoded;
         token.len = strlen(decoded);
     }
-    return take_token(call, token, columns, identity);
+    found = take_token(call, token, columns, identity);
+    return found == US_FOUND_SESSION
+               ? judge_location(call, location, user_id, identity)
+               : found;
 }
 
 /* Text for a form (application/x-www-form-urlencoded). */
@@ -433,13 +494,8 @@ const char *us_proxied_error_location(apr_pool_t *pool, const char *location,
                                       const char *error, const char *code,
                                       const char *text)
 {
-    us_slice token = token_in(location);
     apr_size_t len = strcspn(location, "#");
 
-    /* a token in the query goes, and the rest of the query with it */
-    if (token.text != NULL && token.text < location + len) {
-        len = strcspn(location, "?");
-    }
     return apr_pstrcat(pool, apr_pstrmemdup(pool, location, len),
                        "#error=", error, "&error_code=", code,
                        "&error_description=", form_value(pool, text),
