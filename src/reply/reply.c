@@ -4,6 +4,7 @@
 #include "us_log.h"
 #include "us_reply.h"
 #include "us_stats.h"
+#include "parts.h"
 
 #include <http_core.h>
 #include <http_protocol.h>
@@ -16,8 +17,6 @@
 
 /* The methods of every route, for the Allow header. */
 #define ALLOWED "POST, OPTIONS"
-
-#define JSON_TYPE "application/json"
 
 /* Flags of a row besides its status and code. */
 #define SUPABASE_CODE 1 /* show Supabase's code when there is one */
@@ -330,9 +329,10 @@ void us_reply_retry_after(request_rec *r, const us_call *call,
     }
 }
 
-static void set_headers(request_rec *r, const us_call *call,
-                        const struct outcome_row *row)
+void us_reply_set_headers(request_rec *r, const us_call *call,
+                          us_outcome outcome)
 {
+    const struct outcome_row *row = &outcomes[outcome];
     int seconds = retry_after(row, call);
 
     /* httpd cuts any 200 to the requested range: a session must be whole */
@@ -415,8 +415,8 @@ static const char *problem_body(const request_rec *r, const us_call *call,
     return us_json_out_text(out, len);
 }
 
-static void append(apr_bucket_brigade *brigade, const char *text,
-                   apr_size_t len)
+void us_reply_append(apr_bucket_brigade *brigade, const char *text,
+                     apr_size_t len)
 {
     apr_bucket *bucket
         = apr_bucket_pool_create(text, len, brigade->p, brigade->bucket_alloc);
@@ -431,20 +431,19 @@ static void append_success(apr_bucket_brigade *brigade,
     const char *head = apr_pstrcat(brigade->p, "{\"user_id\":\"", identity->id,
                                    "\",\"session\":", NULL);
 
-    append(brigade, head, strlen(head));
+    us_reply_append(brigade, head, strlen(head));
     if (identity->session.text != NULL) {
-        append(brigade, identity->session.text, identity->session.len);
+        us_reply_append(brigade, identity->session.text,
+                        identity->session.len);
     }
     else {
-        append(brigade, "null", 4);
+        us_reply_append(brigade, "null", 4);
     }
-    append(brigade, "}", 1);
+    us_reply_append(brigade, "}", 1);
 }
 
-/* Passes the answer on.  type: of the body; NULL: none, as where there is no
- * body. */
-static apr_status_t pass_answer(request_rec *r, ap_filter_t *next, int status,
-                                const char *type, apr_bucket_brigade *brigade)
+apr_status_t us_reply_pass(request_rec *r, ap_filter_t *next, int status,
+                           const char *type, apr_bucket_brigade *brigade)
 {
     apr_off_t length = 0;
 
@@ -460,10 +459,10 @@ static apr_status_t pass_answer(request_rec *r, ap_filter_t *next, int status,
     return ap_pass_brigade(next, brigade);
 }
 
-static int send_answer(request_rec *r, int status, const char *type,
-                       apr_bucket_brigade *brigade)
+int us_reply_deliver(request_rec *r, int status, const char *type,
+                     apr_bucket_brigade *brigade)
 {
-    return pass_answer(r, r->output_filters, status, type, brigade)
+    return us_reply_pass(r, r->output_filters, status, type, brigade)
                    == APR_SUCCESS
                ? OK
                : AP_FILTER_ERROR;
@@ -481,10 +480,10 @@ int us_reply_send(request_rec *r, us_call *call, us_outcome outcome,
     if (outcome == US_ANSWERED_ALREADY) {
         return AP_FILTER_ERROR;
     }
-    set_headers(r, call, row);
+    us_reply_set_headers(r, call, outcome);
     brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     if (outcome == US_OK || outcome == US_PENDING) {
-        type = JSON_TYPE;
+        type = US_JSON_TYPE;
         append_success(brigade, identity);
     }
     else if (row->status != HTTP_NO_CONTENT) {
@@ -493,86 +492,9 @@ int us_reply_send(request_rec *r, us_call *call, us_outcome outcome,
             = problem_body(r, call, row, public_code(row, call), &len);
 
         type = "application/problem+json";
-        append(brigade, body, len);
+        us_reply_append(brigade, body, len);
     }
-    return send_answer(r, row->status, type, brigade);
-}
-
-/* --- hooks --- */
-
-/* What Supabase passes on to the client of its own. */
-static void append_refusal(apr_bucket_brigade *brigade,
-                           const struct outcome_row *row, const us_call *call)
-{
-    const char *message = public_detail(row, call, public_code(row, call));
-    const char *body = apr_psprintf(
-        brigade->p, "{\"error\":{\"http_code\":%d,\"message\":%s}}",
-        row->status, us_json_quote(brigade->p, message));
-
-    append(brigade, body, strlen(body));
-}
-
-int us_reply_hook(request_rec *r, us_call *call, us_outcome outcome,
-                  const us_identity *identity, us_slice claims)
-{
-    const struct outcome_row *row = &outcomes[outcome];
-    apr_bucket_brigade *brigade
-        = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-
-    us_reply_note(r, call, outcome, identity);
-    us_reply_log(r, call, outcome, identity);
-    set_headers(r, call, row);
-    /* the status is 200 */
-    apr_table_unset(r->headers_out, "Retry-After");
-    apr_table_unset(r->headers_out, "WWW-Authenticate");
-    if (outcome != US_OK && outcome != US_UNSYNCED) {
-        append_refusal(brigade, row, call);
-    }
-    else if (claims.text != NULL) {
-        append(brigade, "{\"claims\":", 10);
-        append(brigade, claims.text, claims.len);
-        append(brigade, "}", 1);
-    }
-    else {
-        append(brigade, "{}", 2);
-    }
-    return send_answer(r, HTTP_OK, JSON_TYPE, brigade);
-}
-
-int us_reply_forward(request_rec *r, us_call *call, us_outcome outcome,
-                     const us_identity *identity, const us_hook_reply *hook)
-{
-    apr_bucket_brigade *brigade
-        = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-
-    us_reply_note(r, call, outcome, identity);
-    us_reply_log(r, call, outcome, identity);
-    set_headers(r, call, &outcomes[US_OK]);
-    if (hook->retry_after != NULL) {
-        apr_table_setn(r->headers_out, "Retry-After", hook->retry_after);
-    }
-    append(brigade, hook->body.text, hook->body.len);
-    return send_answer(r, hook->status, hook->type, brigade);
-}
-
-/* --- Supabase's own clients --- */
-
-/* Keeps what browsers need to show an answer to a page, and drops all else. */
-static int keep_header(void *headers, const char *name, const char *value)
-{
-    static const char cors[] = "Access-Control-";
-
-    if (strncasecmp(name, cors, sizeof(cors) - 1) == 0
-        || strcasecmp(name, "Vary") == 0) {
-        apr_table_addn(headers, name, value);
-    }
-    return 1;
-}
-
-int us_reply_proxied_status(us_outcome outcome)
-{
-    return outcome == US_ROW_CONFLICT ? HTTP_INTERNAL_SERVER_ERROR
-                                      : outcomes[outcome].status;
+    return us_reply_deliver(r, row->status, type, brigade);
 }
 
 const char *us_reply_words(const us_call *call, us_outcome outcome,
@@ -583,57 +505,4 @@ const char *us_reply_words(const us_call *call, us_outcome outcome,
 
     *text = public_detail(row, call, code);
     return code;
-}
-
-/* The members of each version of the API: code and message, or error_code and
- * msg. */
-static const char *proxied_body(apr_pool_t *pool, const us_call *call,
-                                us_outcome outcome, apr_size_t *len)
-{
-    us_json_out *out = us_json_out_create(pool);
-    const char *text;
-    const char *code = us_reply_words(call, outcome, &text);
-
-    us_json_out_string(out, "code", code);
-    us_json_out_string(out, "message", text);
-    us_json_out_string(out, "error_code", code);
-    us_json_out_string(out, "msg", text);
-    return us_json_out_text(out, len);
-}
-
-apr_status_t us_reply_proxied(request_rec *r, ap_filter_t *next, us_call *call,
-                              us_outcome outcome, const us_identity *identity,
-                              const char *location)
-{
-    apr_bucket_brigade *brigade
-        = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    apr_table_t *headers = apr_table_make(r->pool, 12);
-    const char *type = NULL;
-
-    us_reply_note(r, call, outcome, identity);
-    us_reply_log(r, call, outcome, identity);
-    apr_table_do(keep_header, headers, r->headers_out, NULL);
-    r->headers_out = headers;
-    r->content_encoding = NULL;
-    r->status_line = NULL;
-    set_headers(r, call, &outcomes[outcome]);
-    if (location != NULL) {
-        apr_table_setn(headers, "Location", location);
-        apr_table_unset(headers, "Retry-After");
-        apr_table_unset(headers, "WWW-Authenticate");
-        ap_set_content_type(r, NULL);
-        ap_set_content_length(r, 0);
-    }
-    else {
-        apr_size_t len;
-        const char *body = proxied_body(r->pool, call, outcome, &len);
-
-        apr_table_setn(headers, "X-Supabase-Api-Version", "2024-01-01");
-        type = JSON_TYPE;
-        append(brigade, body, len);
-    }
-    return pass_answer(r, next,
-                       location != NULL ? r->status
-                                        : us_reply_proxied_status(outcome),
-                       type, brigade);
 }

@@ -52,7 +52,8 @@ request_users='
     include/us_config.h src/config/config.c
     include/us_client.h src/limits/client.c
     include/us_limits.h src/limits/limits.c
-    include/us_reply.h src/reply/reply.c
+    include/us_reply.h src/reply/reply.c src/reply/parts.h
+    src/reply/hook_reply.c src/reply/proxied_reply.c
     include/us_sign_in.h src/doors/sign_in.c
     include/us_sign_out.h src/doors/sign_out.c
     include/us_gate.h src/doors/gate.c
