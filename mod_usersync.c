@@ -23,12 +23,14 @@
 #include "us_reply.h"
 #include "us_response.h"
 #include "us_stats.h"
+#include "us_status.h"
 
 #include <ap_mpm.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
 #include <mod_proxy.h>
+#include <mod_status.h>
 #include <ap_expr.h>
 
 #include <apr_hash.h>
@@ -43,9 +45,9 @@
 
 /* --- the routes --- */
 
-/* Who comes to a route: a client of this site, for whom Supabase is asked, or
- * Supabase itself. */
-typedef enum visitor { CLIENT, HOOK, EVENT } visitor;
+/* Who comes to a route: a client of this site, for whom Supabase is asked,
+ * Supabase itself, or who looks after this server. */
+typedef enum visitor { CLIENT, HOOK, EVENT, WATCHER } visitor;
 
 /* SetHandler name -> who comes, and what Supabase is asked for. */
 static const struct route {
@@ -58,6 +60,7 @@ static const struct route {
 #undef ROUTE
         {.handler = US_HOOK_HANDLER, .visitor = HOOK},
     {.handler = US_EVENT_HANDLER, .visitor = EVENT},
+    {.handler = US_STATUS_HANDLER, .visitor = WATCHER},
 };
 
 #define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))
@@ -228,6 +231,7 @@ static int answer(request_rec *r, us_call *call, const struct route *route)
     case EVENT:
         return answer_event(r, call);
     case CLIENT:
+    case WATCHER:
         break;
     }
     return answer_route(r, call, route->operation);
@@ -256,6 +260,7 @@ static us_door door_of(const struct route *route)
     case EVENT:
         return US_DOOR_EVENT;
     case CLIENT:
+    case WATCHER:
         break;
     }
     return (us_door)route->operation; /* in the same order */
@@ -279,6 +284,9 @@ static int handle(request_rec *r)
         return us_response_check(r);
     }
     r->handler = route->handler;
+    if (route->visitor == WATCHER) {
+        return is_below_route(r) ? HTTP_NOT_FOUND : us_status_answer(r);
+    }
     memset(&call, 0, sizeof(call));
     call.pool = r->pool;
     call.door = door_of(route);
@@ -453,6 +461,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     event_of = apr_hash_make(pchild);
     response_of = apr_hash_make(pchild);
     us_stats_child_init();
+    us_status_child_init(pchild);
     us_limits_child_init(s);
     us_cache_child_init(pchild, s);
     if (!has_http) {
@@ -471,6 +480,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
         }
         key = apr_pmemdup(pchild, &s, sizeof(s));
         users = us_users_create(pchild, s, index);
+        us_status_add(s, users);
         if (has_routes) {
             apr_hash_set(services_of, key, sizeof(*key),
                          services_for(pchild, known, conf, users));
@@ -529,6 +539,8 @@ static void register_hooks(apr_pool_t *pool)
     APR_OPTIONAL_HOOK(proxy, fixups, us_response_forward, NULL, NULL,
                       APR_HOOK_LAST);
     us_response_register();
+    APR_OPTIONAL_HOOK(ap, status_hook, us_status_extend, NULL, NULL,
+                      APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA usersync_module = {

@@ -67,4 +67,17 @@ int us_breaker_is_open(const us_breaker *breaker, apr_uint64_t client,
 void us_breaker_report(us_breaker *breaker, const us_log *log,
                        const us_attempt *attempt, us_health health);
 
+/* For the status page: one circuit. */
+typedef struct us_circuit {
+    const char *project;
+    us_operation operation;
+    int seconds; /* until a probe may go; 0: it is closed, or one is due */
+    int is_open; /* for all clients */
+    int is_open_alone; /* for one client only */
+} us_circuit;
+
+/* Looks at circuit i of those that there are, from 0; returns 0 after the
+ * last one. */
+int us_breaker_look(int i, us_circuit *circuit);
+
 #endif /* US_BREAKER_H */

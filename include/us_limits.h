@@ -49,6 +49,15 @@ int us_limits_is_full(const struct request_rec *r, const char **cause);
 int us_limits_enter(const struct request_rec *r, const char **cause);
 void us_limits_leave(const struct request_rec *r);
 
+/* For the status page: how many requests wait for Supabase now, in all
+ * children, and how many may. */
+typedef struct us_limits_now {
+    apr_int64_t waiting;
+    apr_int64_t most;
+} us_limits_now;
+
+us_limits_now us_limits_look(void);
+
 /* --- forwarded hooks --- */
 
 /*

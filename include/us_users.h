@@ -35,6 +35,15 @@ us_users *us_users_create(apr_pool_t *pchild, server_rec *s, int index);
 us_outcome us_users_ready(us_users *users, us_call *call, int creates);
 
 /*
+ * Asks PostgreSQL whether users can be looked up now, as a request would.  For
+ * health checks: in each child one look a second at most, whose finding the
+ * others share.
+ *
+ * Returns as us_users_ready.
+ */
+us_outcome us_users_check(us_users *users, us_call *call);
+
+/*
  * Makes sure that a user has a row: the cache knows it, or the table has it,
  * or it is created and then seen.  One thread of a child at a time does this
  * for a user; the others wait for it.  The limit is UserSyncStoreTimeout, and

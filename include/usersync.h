@@ -133,6 +133,7 @@ typedef enum us_door {
 #define US_ROUTE_PREFIX "usersync-"
 #define US_HOOK_HANDLER "usersync-hook"
 #define US_EVENT_HANDLER "usersync-event"
+#define US_STATUS_HANDLER "usersync-status"
 #define US_ROUTES(ROUTE)                   \
     ROUTE("usersync-register", US_SIGN_UP) \
     ROUTE("usersync-login", US_LOG_IN)     \

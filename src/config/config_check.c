@@ -37,7 +37,8 @@ static const char *check_handlers(apr_pool_t *pool, const us_conftree *found)
 {
 #define NAME(handler, operation) " " handler
     static const char handlers[]
-        = US_ROUTES(NAME) " " US_HOOK_HANDLER " " US_EVENT_HANDLER;
+        = US_ROUTES(NAME) " " US_HOOK_HANDLER " " US_EVENT_HANDLER
+                          " " US_STATUS_HANDLER;
 #undef NAME
 
     return found->unknown == NULL

@@ -93,7 +93,7 @@ static void note_handler(collection *into, const char *args)
     else if (strcmp(name, US_EVENT_HANDLER) == 0) {
         into->tree->event = US_EVENT_HANDLER;
     }
-    else {
+    else if (strcmp(name, US_STATUS_HANDLER) != 0) {
         into->tree->unknown = name;
     }
 }

@@ -388,6 +388,15 @@ static const char *set_event_header(cmd_parms *cmd, void *dir,
     return named(cmd, wrong);
 }
 
+/* --- the status page --- */
+
+static const char *set_server_status(cmd_parms *cmd, void *dir, int on)
+{
+    (void)dir;
+    us_directive_own_conf(cmd)->server_status = on;
+    return NULL;
+}
+
 #define DURATION(name, member, help)                                       \
     AP_INIT_TAKE1(name, set_duration,                                      \
                   (void *)APR_OFFSETOF(us_server_conf, member), RSRC_CONF, \
@@ -483,4 +492,6 @@ const command_rec us_directives[] = {
                   RSRC_CONF | ACCESS_CONF,
                   "Remove or Keep Supabase's headers sb-auth-... in its "
                   "answers"),
+    AP_INIT_FLAG("UserSyncServerStatus", set_server_status, NULL, RSRC_CONF,
+                 "On: mod_status' page has a block about mod_usersync"),
     {NULL}};

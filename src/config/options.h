@@ -75,6 +75,8 @@
     OPTION(int, response_level, US_UNSET, 0)                                  \
     MERGED(int, response_inside, 0,                                           \
            base->response_inside || add->response_inside)                     \
+    /* a block in mod_status' page */                                         \
+    OPTION(int, server_status, US_UNSET, 1)                                   \
     /* this server itself has a UserSync directive */                         \
     MERGED(int, own_lines, 0, add->own_lines)
 

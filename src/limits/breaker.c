@@ -445,3 +445,24 @@ void us_breaker_report(us_breaker *breaker, const us_log *log,
         report_alive(breaker, log, attempt, health);
     }
 }
+
+/* --- the status page --- */
+
+int us_breaker_look(int i, us_circuit *seen)
+{
+    const us_breaker *breaker;
+    apr_time_t now = us_clock_now();
+    apr_int64_t until;
+
+    if (breakers == NULL || i >= breakers->nelts) {
+        return 0;
+    }
+    breaker = &APR_ARRAY_IDX(breakers, i, us_breaker);
+    until = atomic_load(&breaker->shared->all.open_until);
+    seen->project = breaker->url;
+    seen->operation = breaker->operation;
+    seen->is_open = until != 0;
+    seen->seconds = until > now ? seconds_left(until, now) : 0;
+    seen->is_open_alone = atomic_load(&breaker->shared->alone.open_until) != 0;
+    return 1;
+}

@@ -253,6 +253,13 @@ void us_limits_leave(const request_rec *r)
     us_seats_leave(seat_of(r));
 }
 
+us_limits_now us_limits_look(void)
+{
+    us_limits_now now = {us_seats_taken().all, limit.all};
+
+    return now;
+}
+
 /* --- forwarded hooks --- */
 
 /* As above: counts first and checks afterwards. */

@@ -20,6 +20,9 @@
 /* What a probe may need after its deadline: to cancel, and to be scheduled. */
 #define PROBE_GRACE apr_time_from_sec(1)
 
+/* A health check does not look again within this time. */
+#define CHECK_TIME apr_time_from_sec(1)
+
 /* The user id of a probe. */
 #define NOBODY ""
 
@@ -40,7 +43,9 @@ struct us_users {
     int has_email;       /* the second column is the e-mail */
     int crowd;           /* how many may wait without a limit of their own */
     _Atomic int waiting; /* callers without a seat that are at the table */
-    char doubt[2];       /* addresses that identify flights: [creates] */
+    _Atomic apr_int64_t check_due; /* when us_users_check looks again */
+    _Atomic int checked;           /* what it has found: a us_outcome */
+    char doubt[2]; /* addresses that identify flights: [creates] */
 };
 
 /* --- set-up --- */
@@ -158,6 +163,35 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
     }
     outcome = find_out(users, call, creates);
     us_flight_end(&flight, outcome);
+    return outcome;
+}
+
+us_outcome us_users_check(us_users *users, us_call *call)
+{
+    apr_time_t start = us_clock_now();
+    apr_int64_t due = atomic_load(&users->check_due);
+    us_outcome outcome;
+    apr_int64_t ticket;
+
+    if (start < due
+        || !atomic_compare_exchange_strong(&users->check_due, &due,
+                                           start + CHECK_TIME)) {
+        outcome = (us_outcome)atomic_load(&users->checked);
+        if (outcome != US_OK) {
+            call->cause = "a look within the last second has failed: see its "
+                          "line";
+        }
+        return outcome;
+    }
+    if (us_fence_enter(users->fence, &ticket) == US_FENCE_CLOSED) {
+        outcome = hung(call);
+    }
+    else {
+        outcome = us_store_probe(users->store, call,
+                                 start + limit_time(users, call), 0);
+        report(users, call, outcome, NOBODY, start, ticket);
+    }
+    atomic_store(&users->checked, (int)outcome);
     return outcome;
 }
 
