@@ -30,6 +30,10 @@ sub front {
 
 sub server { return UserSync::Httpd->new(config => front(@_))->start }
 
+my $error = "HTTP/1.1 500 Internal Server Error\r\n"
+    . "Content-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+    . '{"code":"XX00"}';
+
 sub email { return "user$_[0]\@proxy.example" }
 
 # A new user's session, and their row: it was there before the answer.
@@ -100,9 +104,6 @@ subtest 'auth' => sub {
 subtest 'rest, graphql and functions' => sub {
     my $answer = "HTTP/1.1 206 Partial Content\r\nContent-Range: 0-1/5\r\n"
         . "Content-Type: application/json\r\nContent-Length: 7\r\n\r\n[1, 2]\n";
-    my $error = "HTTP/1.1 500 Internal Server Error\r\n"
-        . "Content-Type: application/json\r\nContent-Length: 15\r\n\r\n"
-        . '{"code":"XX00"}';
     $project->answers('/rest/v1/todos' => $answer,
         '/functions/v1/hello' => $error);
     my $response = get($httpd->url('/rest/v1/todos?select=id&id=in.(1,"2")'),
@@ -180,6 +181,25 @@ subtest 'realtime' => sub {
     }
     $response = post($httpd->url('/realtime/v1/api/broadcast'), {}, @key);
     is $response->{status}, 200, 'and plain requests' or diag show($response);
+};
+
+subtest 'where other applications are proxied otherwise' => sub {
+    my $beside = UserSync::Httpd->new(config =>
+        "ProxyErrorOverride On\nProxyPreserveHost On\n" . front($project->url))
+        ->start;
+    $project->answers('/functions/v1/hello' => $error);
+    double->clear_requests;
+    my $wrong = post($beside->url('/auth/v1/token?grant_type=password'),
+        { email => email(1), password => 'wrong' }, @key);
+    my ($request) = double->requests('token');
+    my ($host) = map { $_->[1] } grep { lc $_->[0] eq 'host' }
+        @{ $request->{headers} };
+    my $failed = post($beside->url('/functions/v1/hello'), { n => 1 }, @key);
+    is_deeply [@$failed{qw(status body)}], [500, '{"code":"XX00"}'],
+        'errors are those of the project';
+    is $wrong->{headers}{'content-type'}, 'application/json', 'of Auth, too';
+    is_deeply [$host, ($project->requests)[-1]{headers}{host}],
+        [($project->url =~ s{^http://}{}r) x 2], 'and so is the name';
 };
 
 subtest 'below a path' => sub {
