@@ -43,7 +43,7 @@ int us_reply_forward(request_rec *r, us_call *call, us_outcome outcome,
  * Answers one of Supabase's own clients in Supabase's place: in the form of its
  * errors, in every version of its API, with what clients in browsers need.  Of
  * the headers that r has for Supabase's answer only those about CORS stay.  A
- * failure of the user database is never a 4xx, at which clients end their
+ * failure of the user database is always 503: at others, clients end their
  * session.
  *
  * next      the filter that gets the answer

@@ -366,7 +366,7 @@ for my $case (
             postgres->sql($of => 'INSERT INTO users VALUES (?, ?)', new_id(),
                 $try->{email}) if $of eq $UNIQUE;
             my $response = $ways->take($httpd, $try);
-            withheld_way_ok $response, $try, 500, $code;
+            withheld_way_ok $response, $try, 503, $code;
             my ($outcome) = outcome($httpd);
             is $outcome, $code, "$way: the note";
         }

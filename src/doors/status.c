@@ -89,6 +89,16 @@ int us_status_is_well(const us_status_view *view)
     return 1;
 }
 
+/* "NAME", with ":PORT" if the server has one of its own. */
+static const char *name_of(apr_pool_t *pool, const server_rec *s)
+{
+    const char *name = s->server_hostname != NULL ? s->server_hostname : "-";
+    int port
+        = s->is_virtual && s->addrs != NULL ? s->addrs->host_port : s->port;
+
+    return port != 0 ? apr_psprintf(pool, "%s:%d", name, port) : name;
+}
+
 static void look_at_tables(request_rec *r, us_status_view *view)
 {
     int i;
@@ -100,13 +110,7 @@ static void look_at_tables(request_rec *r, us_status_view *view)
         us_call call;
 
         us_reply_begin(r, &call, US_DOOR_GATE);
-        table->server = apr_psprintf(r->pool, "%s:%d",
-                                     each->server->server_hostname != NULL
-                                         ? each->server->server_hostname
-                                         : "-",
-                                     each->server->is_virtual
-                                         ? each->server->addrs->host_port
-                                         : each->server->port);
+        table->server = name_of(r->pool, each->server);
         table->outcome = us_users_check(each->users, &call);
         table->cause
             = table->outcome == US_OK ? NULL : us_reply_code(table->outcome);

@@ -13,7 +13,7 @@
 
 /* One users table, as it answers now. */
 typedef struct us_status_table {
-    const char *server; /* whose it is: "NAME:PORT" */
+    const char *server; /* whose it is */
     us_outcome outcome;
     const char *cause; /* NULL: it answers */
 } us_status_table;

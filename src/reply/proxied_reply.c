@@ -20,10 +20,18 @@ static int keep_header(void *headers, const char *name, const char *value)
     return 1;
 }
 
+/* Of a failure on this side 503: at a 500, supabase-py and older versions of
+ * supabase-js end the session of whose access token has expired. */
 int us_reply_proxied_status(us_outcome outcome)
 {
-    return outcome == US_ROW_CONFLICT ? HTTP_INTERNAL_SERVER_ERROR
-                                      : us_reply_status(outcome);
+    switch (outcome) {
+    case US_ROW_REFUSED:
+    case US_ROW_CONFLICT:
+    case US_NOT_CONFIGURED:
+        return HTTP_SERVICE_UNAVAILABLE;
+    default:
+        return us_reply_status(outcome);
+    }
 }
 
 /* The members of each version of the API: code and message, or error_code and
