@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib", "$FindBin::RealBin/../lib";
+use Compress::Zlib ();
 use Errno qw(EADDRINUSE ECONNREFUSED);
 use File::Temp qw(tempdir);
 use IO::Socket::INET ();
@@ -277,6 +278,8 @@ my $reads = 0;
 my $text = raw_read($s, sub { $reads++; $_[0] =~ /credentials"\}\z/ });
 cmp_ok $reads, '>', length($text) / 4, 'drip: in small pieces';
 is login($s)->{status}, 200, 'drip: the connection lives';
+$r = faulty(kind => 'chunked', size => 1);
+is $r->{chunks}, length $r->{body}, 'chunked: a byte each';
 $r = faulty(kind => 'transform', set => {'user.id' => 'not-a-uuid',
     'user.identities.0.provider' => undef, token_type => {'$null' => $T},
     'user.email' => '', 'extra' => [1, {a => "\x{e9}"}]});
@@ -289,6 +292,69 @@ ok exists $body->{token_type} && !defined $body->{token_type},
 is_deeply $body->{extra}, [1, {a => "\x{e9}"}], 'transform: added';
 like $r->{body}, qr/\A\{"access_token":.*"user":\{"id":"not-a-uuid","aud"/s,
     'transform: order kept';
+
+# ---- what a filter between client and server must cope with
+for my $case (['length', 0], ['length', 100], ['chunked', 0],
+    ['chunked', 100]) {
+    my ($framing, $bytes) = @$case;
+    $s = raw_login(kind => 'hold_body', framing => $framing, bytes => $bytes);
+    my $what = "hold_body: $framing, $bytes bytes";
+    my $got = raw_read($s, sub { $_[0] =~ /\r\n\r\n.{$bytes}\z/s });
+    like $got, qr/\AHTTP\/1\.1 200 OK\r\n.*\r\n\r\n.{$bytes}\z/s, $what;
+    silent($s, $what);
+    $d->release;
+    $got .= raw_read($s, sub { $_[0] =~ /\}(?:\r\n0\r\n\r\n)?\z/ });
+    like $got, qr/"access_token".*"weak_password":null\}/s, "$what: the rest";
+    is login($s)->{status}, 200, "$what: the connection lives";
+}
+for my $size (undef, 7) {
+    my ($got, $end) = raw_eof(raw_login(kind => 'cut', framing => 'chunked',
+        bytes => 100, size => $size));
+    like $got, qr/\r\nTransfer-Encoding: chunked\r\n\r\n[0-9a-f]+\r\n\{/,
+        'cut: chunked';
+    is "$end " . length(($got =~ /\r\n\r\n(.*)/s)[0]), 'eof 100',
+        'cut: in the middle';
+    unlike $got, qr/\r\n0\r\n\r\n\z/, 'cut: without the last chunk';
+}
+for my $coding (qw(gzip deflate br zstd)) {
+    $r = faulty(kind => 'encoded', encoding => $coding);
+    is $r->{h}{'content-encoding'}, $coding, "encoded: $coding";
+    unlike $r->{body}, qr/access_token/, "encoded: $coding, not to be read";
+    my $plain = $coding eq 'gzip' ? Compress::Zlib::memGunzip($r->{body})
+        : $coding eq 'deflate' ? Compress::Zlib::uncompress($r->{body}) : next;
+    is shape($plain), $normal, "encoded: $coding, the answer";
+}
+for my $case ([3000, 'a', 'length'], [1_048_576, 'a', 'chunked'],
+    [1_048_577, '<', 'length'], [14_000_000, '<', 'chunked']) {
+    my ($bytes, $fill, $framing) = @$case;
+    $r = faulty(kind => 'sized', bytes => $bytes, fill => $fill,
+        framing => $framing);
+    is "$r->{framing} " . length $r->{body}, "$framing $bytes",
+        "sized: $bytes bytes";
+    like $r->{body}, $fill eq 'a' ? qr/"padding":"a+"/
+        : qr/"padding":"(?:\\u003c)+a{0,5}"/, "sized: of $fill";
+    is login($s)->{status}, 200, "sized: the connection lives";
+}
+$r = faulty(kind => 'headers', set => {'content-type' => undef,
+    'X-New' => 'yes', 'sb-auth-user-id' => 'other'});
+is join(' ', map { $r->{h}{$_} // '-' } qw(content-type x-new
+    sb-auth-user-id sb-auth-session-id)) =~ s/[0-9a-f-]{36}/ID/r,
+    '- yes other ID', 'headers: taken away, added, replaced';
+is shape($r->{body}), $normal, 'headers: the answer';
+$r = faulty(kind => 'headers', status => 201);
+is "$r->{status} " . shape($r->{body}), "201 $normal", 'headers: a status';
+for my $case ([undef, 103], [102, 102]) {
+    my ($status, $is) = @$case;
+    $s = begin(op => 'token', kind => 'interim', status => $status, n => 2);
+    raw_send($s, $LOGIN);
+    my $got = raw_read($s, sub { $_[0] =~ /null\}\z/ });
+    like $got, qr/\A(?:HTTP\/1\.1\ $is\ [^\r]+\r\n(?:Link:[^\r]+\r\n)?\r\n){2}
+        HTTP\/1\.1\ 200\ OK\r\n.*"access_token"/sx, "interim: $is";
+    is login($s)->{status}, 200, 'interim: the connection lives';
+}
+$r = faulty(kind => 'status', status => 304);
+is "$r->{status} " . ($r->{h}{'content-length'} // '-'), '304 -',
+    'status: without a body';
 
 # ---- nothing is forgotten in a restart
 $s = begin();

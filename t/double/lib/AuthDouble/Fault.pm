@@ -2,6 +2,7 @@ package AuthDouble::Fault;
 # Everything that can go wrong between a client and Supabase, on demand.
 use strict;
 use warnings;
+use Compress::Zlib ();
 use AuthDouble::Http qw(render);
 use AuthDouble::Json qw(encode decode plain);
 use AuthDouble::Later qw(when);
@@ -9,7 +10,8 @@ use AuthDouble::Later qw(when);
 my %KIND = map { $_ => AuthDouble::Fault->can("_$_") } qw(delay hold
     hang_before hang_after_headers close close_after_commit reset cut wrong_length html
     empty huge status fixture redirect garbage drip truncate_json chunked
-    close_idle transform endless_headers endless_interim surplus);
+    close_idle transform endless_headers endless_interim surplus hold_body
+    encoded sized headers interim);
 
 # these act on connections, before any request is read
 my %EARLY = map { $_ => 1 } qw(refuse hang_accept);
@@ -71,7 +73,8 @@ sub _used {
 
 # those that are about the undisturbed answer are given it
 my %ANSWERED = map { $_ => 1 } qw(hang_after_headers cut wrong_length drip
-    chunked truncate_json close_idle surplus transform);
+    chunked truncate_json close_idle surplus transform hold_body encoded sized
+    headers interim);
 
 # with "commit" the work is done first, so the answer is the one to a repeated
 # request
@@ -109,14 +112,31 @@ sub _delay {
 sub _hold {
     my ($self, $f, $conn, $req) = @_;
     $conn->hold;
-    push @{$self->{held}}, [$conn, $req];
+    push @{$self->{held}},
+        [$conn, sub { $self->_reply_normally($conn, $req) }];
+    return;
+}
+
+# The headers come, and so many bytes of the body; the rest waits for release().
+# framing: length or chunked
+sub _hold_body {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my ($head, $body, $close) = render($req, $res,
+        framing => $f->{framing} // 'auto');
+    my $sent = substr $body, 0, $f->{bytes} // 0, '';
+    $conn->hold;
+    $conn->write($head . $sent);
+    push @{$self->{held}}, [$conn, sub {
+        $conn->{held} = 0;
+        $conn->write($body);
+        return $close ? $conn->finish : $conn->done;
+    }];
     return;
 }
 
 sub release {
     my ($self) = @_;
-    $self->_reply_normally(@$_)
-        for grep { $_->[0]{fh} } @{delete $self->{held} || []};
+    $_->[1]->() for grep { $_->[0]{fh} } @{delete $self->{held} || []};
     return;
 }
 
@@ -135,9 +155,11 @@ sub _close_after_commit { return $_[2]->finish }
 
 sub _reset { return $_[2]->reset }
 
+# framing: length, or chunked without the last chunk
 sub _cut {
     my ($self, $f, $conn, $req, $res) = @_;
-    my ($head, $body) = render($req, $res, framing => 'length');
+    my ($head, $body) = render($req, $res, framing => $f->{framing} // 'length',
+        chunk => $f->{size});
     $conn->write($head . substr $body, 0, $f->{bytes} // length($body) / 2);
     return $conn->finish;
 }
@@ -249,7 +271,8 @@ sub _drip {
         $f->{interval_ms} // 50, $close);
 }
 
-# several chunks, and cut up differently once more on the wire
+# several chunks, of so many bytes each, and cut up differently once more on the
+# wire
 sub _chunked {
     my ($self, $f, $conn, $req, $res) = @_;
     my $n = length $res->{body};
@@ -315,6 +338,62 @@ sub _transform {
     my $set = $f->{set} || {};
     _set($v, $_, $set->{$_}) for sort keys %$set;
     return $conn->reply($req, {%$res, body => encode($v)});
+}
+
+# Compressed although nobody has asked for it: gzip and deflate are what they
+# say, the bytes of any other coding mean nothing.
+sub _encoded {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my $coding = $f->{encoding} // 'gzip';
+    my $body = $res->{body};
+    $body = $coding eq 'gzip' ? Compress::Zlib::memGzip($body)
+        : $coding eq 'deflate' ? Compress::Zlib::compress($body)
+        : $body =~ tr/\x00-\xff/\x80-\xff\x00-\x7f/r;
+    return $conn->reply($req, {%$res, body => $body, headers =>
+        [@{$res->{headers}}, ['Content-Encoding', $coding]]},
+        framing => $f->{framing} // 'auto');
+}
+
+# The right answer in exactly so many bytes, by a member "padding" of the user's
+# metadata that repeats "fill"; '<' takes six bytes each time.
+sub _sized {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my $v = decode($res->{body});
+    my $pad = sub {
+        _set($v, $_, $_[0]) for qw(user.user_metadata.padding
+            user_metadata.padding);
+        return encode($v);
+    };
+    my $left = ($f->{bytes} // 1_048_576) - length $pad->('');
+    die "the answer is larger: $left\n" if $left < 0;
+    my $fill = $f->{fill} // 'a';
+    my $each = length(encode($fill)) - 2;
+    return $conn->reply($req, {%$res, body => $pad->(
+        ($fill x int $left / $each) . 'a' x ($left % $each))},
+        framing => $f->{framing} // 'auto');
+}
+
+# other headers: {name => value}, null takes one away
+sub _headers {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my $set = $f->{set} || {};
+    my %gone = map { lc $_ => 1 } keys %$set;
+    my @headers = ((grep { !$gone{lc $_->[0]} } @{$res->{headers}}),
+        map { [$_, $set->{$_}] } grep { defined $set->{$_} } sort keys %$set);
+    return $conn->reply($req, {%$res, headers => \@headers,
+        status => $f->{status} // $res->{status}},
+        framing => $f->{framing} // 'auto');
+}
+
+# so many answers 103 (or another 1xx) before the right one
+sub _interim {
+    my ($self, $f, $conn, $req, $res) = @_;
+    my $status = $f->{status} // 103;
+    $conn->write("HTTP/1.1 $status "
+        . AuthDouble::Http::reason($status) . "\r\n"
+        . ($status == 103 ? "Link: </style.css>; rel=preload\r\n" : '')
+        . "\r\n") for 1 .. $f->{n} // 1;
+    return $conn->reply($req, $res);
 }
 
 # _set($value, 'user.identities.0.id', $new): undef deletes,

@@ -12,8 +12,10 @@ use constant MAX_HEAD => 1_048_576;
 use constant MAX_BODY => 16_777_216;
 use constant GO_BUFFER => 2048;    # larger bodies leave Go chunked
 
-my %REASON = (100 => 'Continue', 200 => 'OK', 201 => 'Created',
-    204 => 'No Content', 302 => 'Found', 303 => 'See Other', 307 => 'Temporary Redirect',
+my %REASON = (100 => 'Continue', 102 => 'Processing',
+    103 => 'Early Hints', 200 => 'OK', 201 => 'Created',
+    204 => 'No Content', 302 => 'Found', 303 => 'See Other',
+    304 => 'Not Modified', 307 => 'Temporary Redirect',
     400 => 'Bad Request', 401 => 'Unauthorized', 402 => 'Payment Required',
     403 => 'Forbidden', 404 => 'Not Found', 405 => 'Method Not Allowed',
     409 => 'Conflict', 413 => 'Request Entity Too Large',
@@ -166,13 +168,14 @@ sub render {
     my @h = @{$res->{headers} || []};
     @h = sort { $a->[0] cmp $b->[0] } @h if !$res->{as_is};
     push @h, ['Date', http_date()];
-    if ($status == 204) { $body = '' }
+    my $bare = $status == 204 || $status == 304;
+    if ($bare) { $body = '' }
     elsif ($framing eq 'length') {
         push @h, ['Content-Length', $opt{length} // length $body];
     }
     push @h, ['Connection', 'close'] if $close || $framing eq 'close';
     push @h, ['Connection', 'keep-alive'] if $http10 && !$close;
-    if ($status != 204 && $framing eq 'chunked') {
+    if (!$bare && $framing eq 'chunked') {
         push @h, ['Transfer-Encoding', 'chunked'];
         $body = _chunk($body, $opt{chunk});
     }

@@ -155,7 +155,7 @@ sub _parse {
         return undef;
     }
     $r->{framing} = defined $len ? 'length' : 'close';
-    $len = $r->{status} == 204 || $r->{status} == 100 ? 0
+    $len = $r->{status} =~ /\A(?:1..|204|304)\z/ ? 0
         : $eof ? length $rest : return undef if !defined $len;
     return undef if length $rest < $len;
     $r->{body} = substr $rest, 0, $len, '';
