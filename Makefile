@@ -238,10 +238,11 @@ format: deps-lint
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
 deps-test deps-bench deps-demo deps-lint:
 	@t/install-deps build $(@:deps-%=%)
-	@$(if $(filter deps-test,$@),t/openapi/install)
+	@$(if $(filter deps-test,$@),t/openapi/install && t/clients/install)
 
 # A copy of the tree, such as build/asan, uses what was fetched here.
 export USERSYNC_OPENAPI ?= $(CURDIR)/build/openapi
+export USERSYNC_CLIENTS ?= $(CURDIR)/build/clients
 
 ##   clean       removes all that was made here
 clean:
