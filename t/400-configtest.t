@@ -377,6 +377,9 @@ my %LINE = (
     UserSyncHookForward       => 'https://x.co/hook',
     UserSyncEventHeader       => 'X-Event-Key file:' . $check->file(
         'event.key', 'x' x 16 . "\n", 0600),
+    UserSyncEnsureResponse    => 'Off', # mod_proxy is not loaded here
+    UserSyncProxyAdmin        => 'Allow',
+    UserSyncProxyHeaders      => 'Keep',
 );
 
 # One value for all children and vhosts.
@@ -386,11 +389,12 @@ my %SERVER_ONLY = map { $_ => 1 }
 
 # The lines of the command table: name, and the rest.
 my %COMMAND = slurp(UserSync::Util::top_dir() . '/src/config/directives.c')
-    =~ /^ {4}(?:AP_INIT_\w+|DURATION)\("(UserSync\w+)",(.*?)(?=^ {4}\S)/gms;
+    =~ /^ {4}(?:AP_INIT_\w+|DURATION)\(\s*"(UserSync\w+)",(.*?)(?=^ {4}\S)/gms;
 
 # Not read from the table: a value of a whole server must not get there.
 sub in_sections {
-    return $_[0] =~ /^UserSync(?:MaxBodySize|Ensure\w*|HookOnError)$/;
+    return $_[0] =~ /^UserSync(?:MaxBodySize|Ensure\w*|HookOnError
+        |ProxyAdmin|ProxyHeaders)$/x;
 }
 
 is_deeply [sort keys %LINE], [sort keys %COMMAND], 'a line of each directive';
@@ -423,7 +427,7 @@ subtest 'contexts' => sub {
         my ($end) = $section =~ /^(\w+)/;
         my @inside = map {"$_ $LINE{$_}"} grep { in_sections($_) } sort
             keys %LINE;
-        cmp_ok scalar @inside, '>=', 7, 'these are allowed in a section';
+        cmp_ok scalar @inside, '>=', 10, 'these are allowed in a section';
         $check->accepted_ok(
             join("\n", $config . "<$section>", @inside, "</$end>\n"),
             "all of them in <$section>");
