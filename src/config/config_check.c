@@ -377,6 +377,7 @@ typedef struct check {
     apr_pool_t *pool;
     const server_rec *main_server;
     int main_uses_store; /* then its vhosts do, too, as they inherit it */
+    int main_misproxies; /* the same */
 } check;
 
 /* Checks mod_dbd for a server that has a door.  What a vhost
@@ -403,6 +404,20 @@ static const char *check_lines(apr_pool_t *pool, const us_server_conf *conf)
     wrong = wrong == NULL ? check_timeouts(conf) : wrong;
     wrong = wrong == NULL ? check_columns(pool, conf) : wrong;
     return wrong == NULL ? check_on_delete(pool, conf) : wrong;
+}
+
+/* Checks what mod_proxy forwards.  What is wrong in the main server is told for
+ * that one alone. */
+static const char *check_response(check *run, const server_rec *s)
+{
+    const char *wrong = run->main_misproxies
+                            ? NULL
+                            : us_proxy_check(run->pool, s, run->main_server);
+
+    if (s == run->main_server) {
+        run->main_misproxies = wrong != NULL;
+    }
+    return wrong;
 }
 
 /* Returns what is wrong with one server, or NULL. */
@@ -446,7 +461,7 @@ static const char *find_fault(check *run, const server_rec *s,
         wrong = check_cache(conf, us_config_server(run->main_server));
     }
     if (wrong == NULL && us_config_has_response(conf)) {
-        wrong = us_proxy_check(run->pool, s, run->main_server);
+        wrong = check_response(run, s);
     }
     return wrong;
 }
@@ -478,7 +493,7 @@ static int check_server(check *run, server_rec *s)
 int us_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                     server_rec *s)
 {
-    check run = {ptemp, s, 0};
+    check run = {ptemp, s, 0, 0};
     int fine = 1;
 
     (void)pconf;

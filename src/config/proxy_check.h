@@ -12,7 +12,8 @@
 
 /*
  * Checks a server where UserSyncEnsureResponse is On or Report.  A line counts
- * for its own section and those within; a line of the main server for virtual
+ * where httpd applies it: in its section and those within, in other sections
+ * for the same or for paths below, and if it is the main server's in virtual
  * hosts, too.
  *
  * Returns NULL, or what is wrong, allocated from pool.
