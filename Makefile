@@ -254,7 +254,7 @@ clean:
 # t/fuzz/fuzz_NAME.c are targets, t/fuzz/corpus/NAME their first inputs.  With
 # replay.c each is also a test that runs the inputs and needs no clang.
 FUZZ_NAMES = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
-FUZZ_SUPPORT = t/fuzz/fuzz.c t/fuzz/identity.c t/fuzz/strict.c
+FUZZ_SUPPORT = $(addprefix t/fuzz/,fuzz.c identity.c paths.c strict.c)
 FUZZ_HEADERS = $(wildcard t/fuzz/*.h t/unit/*_stubs.h) t/unit/tap.h
 FUZZ_COMPILE = -pthread $(CPPFLAGS_OF_HTTPD) $(COMPILE_FLAGS) \
   $(INCLUDES) -It/unit
@@ -274,7 +274,7 @@ FUZZED = $(addsuffix .c,$(addprefix src/base/,call json json_scan jwt log shm st
   $(addprefix src/config/,cache_choice cafile columns config directives \
   directives_dir event_header hook_secret secret values) $(addprefix src/supabase/,answer \
   answer_code answer_error answer_text claims event_payload hook_payload \
-  log_name session timestamp user webhook) \
+  log_name proxied session timestamp user webhook) \
   $(addprefix src/doors/,headers request) \
   $(addprefix support/reconcile/,answer ids state run))
 

@@ -299,6 +299,9 @@ static void check_config(apr_pool_t *pool, const us_server_conf *conf,
             "a server knows of its gates");
     require(!us_config_ensure_headers(dir) || us_config_has_headers(conf),
             "and of its headers");
+    require(us_config_response(dir) == US_RESPONSE_OFF
+                || us_config_has_response(conf),
+            "a server knows of what is forwarded");
 }
 
 void fuzz_one(apr_pool_t *pool, const char *data, apr_size_t size)
