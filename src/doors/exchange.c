@@ -101,7 +101,12 @@ static us_exchange_state begin(us_exchange *exchange)
     }
     else if (!may_hold_user(exchange)) {
         us_exchange_leave(exchange, health_of(r));
-        return US_EXCHANGE_PASSED;
+        if (!exchange->reports || !exchange->is.guarded
+            || exchange->is_reported) {
+            return US_EXCHANGE_PASSED;
+        }
+        exchange->verdict = US_OPTIONS;
+        exchange->is_decided = 1;
     }
     if (exchange->reports) {
         return US_EXCHANGE_COPIED;
@@ -382,44 +387,64 @@ static void copy_data(us_exchange *exchange, const char *data, apr_size_t len)
     exchange->len += len;
 }
 
-/* Copies what a brigade has.  Returns US_OK to go on, US_OPTIONS at the end of
- * the answer or of what is worth a copy, or what On would answer. */
-static us_outcome copy_brigade(us_exchange *exchange, apr_bucket_brigade *bb)
+/* What On would answer is certain, apart from whether it would have forwarded
+ * the request.  Without that question, nothing is left to do. */
+static void decide(us_exchange *exchange, us_outcome outcome)
+{
+    exchange->verdict = outcome;
+    exchange->is_decided = 1;
+    if (outcome == US_OPTIONS) {
+        us_exchange_leave(exchange, US_HEALTH_GOOD);
+        if (!exchange->is.guarded || exchange->is_reported) {
+            exchange->state = US_EXCHANGE_PASSED;
+        }
+    }
+}
+
+/* Copies a bucket of the body, unless nobody can be in there. */
+static void copy_bucket(us_exchange *exchange, apr_bucket *bucket)
+{
+    const char *data;
+    apr_size_t len;
+
+    if (apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ) != APR_SUCCESS) {
+        decide(exchange, cut_off(exchange));
+    }
+    else if (is_no_object(exchange, data, len)) {
+        decide(exchange, US_OPTIONS);
+    }
+    else if (exchange->len + len > US_EXCHANGE_MAX) {
+        decide(exchange, exchange->is.body == US_PROXIED_USER
+                             ? US_OPTIONS
+                             : too_large(exchange));
+    }
+    else {
+        copy_data(exchange, data, len);
+    }
+}
+
+/* Copies what a brigade has.  Returns 1 at the end of the answer. */
+static int copy_brigade(us_exchange *exchange, apr_bucket_brigade *bb)
 {
     apr_bucket *bucket;
 
     for (bucket = APR_BRIGADE_FIRST(bb); bucket != APR_BRIGADE_SENTINEL(bb);
          bucket = APR_BUCKET_NEXT(bucket)) {
-        const char *data;
-        apr_size_t len;
-
         if (APR_BUCKET_IS_EOS(bucket)) {
-            return US_OPTIONS;
+            return 1;
         }
-        if (AP_BUCKET_IS_ERROR(bucket)) {
-            return cut_off(exchange);
-        }
-        if (APR_BUCKET_IS_METADATA(bucket) || exchange->location != NULL) {
+        if (exchange->is_decided) {
             continue;
         }
-        if (apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ)
-            != APR_SUCCESS) {
-            return cut_off(exchange);
+        if (AP_BUCKET_IS_ERROR(bucket)) {
+            decide(exchange, cut_off(exchange));
         }
-        if (is_no_object(exchange, data, len)) {
-            exchange->state = US_EXCHANGE_PASSED;
-            return US_OPTIONS;
+        else if (!APR_BUCKET_IS_METADATA(bucket)
+                 && exchange->location == NULL) {
+            copy_bucket(exchange, bucket);
         }
-        if (exchange->len + len > US_EXCHANGE_MAX) {
-            if (exchange->is.body != US_PROXIED_USER) {
-                return too_large(exchange);
-            }
-            exchange->state = US_EXCHANGE_PASSED;
-            return US_OPTIONS;
-        }
-        copy_data(exchange, data, len);
     }
-    return US_OK;
+    return 0;
 }
 
 /* The client does not wait for what follows. */
@@ -432,28 +457,50 @@ static void send_now(request_rec *r)
     ap_pass_brigade(r->connection->output_filters, bb);
 }
 
+/* What On would have answered.  It asks the table before it forwards some
+ * requests, whatever comes of them. */
+static us_outcome find_verdict(us_exchange *exchange)
+{
+    us_slice body = {exchange->copy, exchange->len};
+    us_call *call = &exchange->call;
+    us_outcome outcome = exchange->verdict;
+    us_outcome ready = US_OK;
+    const char *cause;
+    int withheld;
+
+    if (!exchange->is_decided) {
+        outcome = settle(exchange, body, &withheld);
+    }
+    cause = call->cause;
+    if (exchange->is.guarded && !exchange->is_reported
+        && outcome != US_STORE_UNAVAILABLE && outcome != US_TABLE_MISFIT) {
+        ready = us_users_ready(exchange->response->users, call,
+                               exchange->is.creates);
+    }
+    if (ready != US_OK) {
+        return ready;
+    }
+    call->cause = cause;
+    return outcome;
+}
+
 /* Report: passes the answer on first, and then does what On does before. */
 static apr_status_t copy(us_exchange *exchange, ap_filter_t *f,
                          apr_bucket_brigade *bb)
 {
-    us_outcome outcome = copy_brigade(exchange, bb);
-    us_slice body = {exchange->copy, exchange->len};
+    int is_end = copy_brigade(exchange, bb);
+    us_outcome outcome;
     apr_status_t rv;
-    int withheld;
 
-    if (outcome == US_OK) {
-        return ap_pass_brigade(f->next, bb);
+    if (is_end) {
+        ap_remove_output_filter(f);
     }
-    ap_remove_output_filter(f);
     rv = ap_pass_brigade(f->next, bb);
-    if (exchange->state == US_EXCHANGE_PASSED) {
-        us_exchange_leave(exchange, US_HEALTH_GOOD);
+    if (!is_end || exchange->state == US_EXCHANGE_PASSED) {
         return rv;
     }
-    if (outcome == US_OPTIONS) {
-        send_now(exchange->r);
-        outcome = settle(exchange, body, &withheld);
-    }
+    send_now(exchange->r);
+    outcome = find_verdict(exchange);
     if (outcome != US_OPTIONS && !exchange->is_reported) {
         us_exchange_report(exchange, outcome);
     }

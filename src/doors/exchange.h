@@ -49,6 +49,9 @@ typedef struct us_exchange {
     const char *user_id;  /* whose session it is about to be; NULL: unknown */
     int began;            /* something but white space has come */
     apr_bucket_brigade *kept;
+    us_outcome verdict; /* if is_decided: what On would make of the answer, or
+                         * US_OPTIONS: nobody is in there (Report) */
+    int is_decided;
     char *copy;      /* of the body (Report); wiped with the request */
     apr_size_t room; /* in there */
     apr_size_t len;  /* of what has come */
