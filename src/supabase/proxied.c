@@ -94,13 +94,14 @@ static const char *path_of(apr_pool_t *pool, const char *url)
     return decoded != NULL ? decoded : copy;
 }
 
-/* The segments of a path: a list of const char *. */
+/* The segments of a path: a list of const char *.  Some gateways take a
+ * backslash for a slash. */
 static apr_array_header_t *segments_of(apr_pool_t *pool, const char *path)
 {
     apr_array_header_t *segments = apr_array_make(pool, 8, sizeof(char *));
 
     while (*path != '\0') {
-        apr_size_t len = strcspn(path, "/");
+        apr_size_t len = strcspn(path, "/\\");
 
         if (len == 2 && strncmp(path, "..", len) == 0) {
             apr_array_pop(segments);
@@ -109,7 +110,7 @@ static apr_array_header_t *segments_of(apr_pool_t *pool, const char *path)
             APR_ARRAY_PUSH(segments, const char *)
                 = apr_pstrmemdup(pool, path, len);
         }
-        path += len + (path[len] == '/');
+        path += len + (path[len] != '\0');
     }
     return segments;
 }
