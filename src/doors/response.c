@@ -316,6 +316,22 @@ static void forward_address(request_rec *r, us_forward_ip how)
     }
 }
 
+/* The answer must come whole and readable: not a part of it, in another form,
+ * or only if it has changed. */
+static void remove_wishes(apr_table_t *headers)
+{
+    static const char *const names[]
+        = {"Accept-Encoding",   "Range",
+           "Request-Range",     "If-Range",
+           "If-Match",          "If-None-Match",
+           "If-Modified-Since", "If-Unmodified-Since"};
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        apr_table_unset(headers, names[i]);
+    }
+}
+
 int us_response_forward(request_rec *r)
 {
     const ap_filter_t *f = filter_of(r);
@@ -326,11 +342,7 @@ int us_response_forward(request_rec *r)
     }
     forward_address(r, exchange->response->forward_ip);
     if (exchange->is.body != US_PROXIED_NOBODY) {
-        /* it must come whole and readable */
-        apr_table_unset(r->headers_in, "Accept-Encoding");
-        apr_table_unset(r->headers_in, "Range");
-        apr_table_unset(r->headers_in, "Request-Range");
-        apr_table_unset(r->headers_in, "If-Range");
+        remove_wishes(r->headers_in);
     }
     return OK;
 }
