@@ -82,7 +82,7 @@ sub with_sessions {
     my $bare = UserSync::HTTP::encode_json({ access_token =>
         token_for(sub => new_id(), email => 'oauth@example.com') });
     my $to = 'http://127.0.0.1:3000/#access_token='
-        . token_for(sub => new_id()) . '&token_type=bearer';
+        . token_for(sub => $SB{'Sb-Auth-User-Id'}) . '&token_type=bearer';
     return (
         ['a session', undef, @PASSWORD],
         ['a session for a page from elsewhere', undef, @PASSWORD,
