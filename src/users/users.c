@@ -93,6 +93,26 @@ static apr_interval_time_t limit_time(const us_users *users, us_call *call)
     return call->store_limit;
 }
 
+/* Until when a call may wait that came at this time.  It counts among those at
+ * the table until leave. */
+static apr_time_t enter(us_users *users, us_call *call, apr_time_t start)
+{
+    apr_time_t deadline = start + limit_time(users, call);
+
+    if (!call->has_seat && atomic_fetch_add(&users->waiting, 1) >= users->crowd
+        && start + CROWD_TIME < deadline) {
+        deadline = start + CROWD_TIME;
+    }
+    return deadline;
+}
+
+static void leave(us_users *users, const us_call *call)
+{
+    if (!call->has_seat) {
+        atomic_fetch_sub(&users->waiting, 1);
+    }
+}
+
 /* --- the fence --- */
 
 static us_outcome hung(us_call *call)
@@ -147,14 +167,18 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
     int is_hung = us_fence_is_hung(users->fence);
     us_flight flight;
     us_outcome outcome;
+    apr_time_t deadline;
+    int is_first;
 
     if (!is_hung && !us_store_is_in_doubt(users->store, creates)) {
         return US_OK;
     }
-    if (!us_flight_begin(&flight, &users->doubt[creates != 0], NOBODY,
-                         us_slots_sight(NOBODY),
-                         us_clock_now() + (is_hung ? 0 : CROWD_TIME), 0,
-                         &outcome)) {
+    deadline = enter(users, call, us_clock_now());
+    is_first = us_flight_begin(
+        &flight, &users->doubt[creates != 0], NOBODY, us_slots_sight(NOBODY),
+        is_hung ? us_clock_now() : deadline, 0, &outcome);
+    if (!is_first) {
+        leave(users, call);
         if (outcome != US_OK) {
             call->cause = "another request that finds out whether PostgreSQL "
                           "answers has failed or takes too long: see its line";
@@ -163,6 +187,7 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
     }
     outcome = find_out(users, call, creates);
     us_flight_end(&flight, outcome);
+    leave(users, call);
     return outcome;
 }
 
@@ -339,26 +364,6 @@ static us_outcome look_after(us_users *users, us_call *call,
     outcome = visit(users, call, identity, sight, deadline);
     us_flight_end(&flight, outcome);
     return outcome;
-}
-
-/* Until when a call may wait that came at this time.  It counts among those at
- * the table until leave. */
-static apr_time_t enter(us_users *users, us_call *call, apr_time_t start)
-{
-    apr_time_t deadline = start + limit_time(users, call);
-
-    if (!call->has_seat && atomic_fetch_add(&users->waiting, 1) >= users->crowd
-        && start + CROWD_TIME < deadline) {
-        deadline = start + CROWD_TIME;
-    }
-    return deadline;
-}
-
-static void leave(us_users *users, const us_call *call)
-{
-    if (!call->has_seat) {
-        atomic_fetch_sub(&users->waiting, 1);
-    }
 }
 
 us_outcome us_users_ensure(us_users *users, us_call *call,
