@@ -15,6 +15,7 @@ my $STATUS = <<'CONF';
 </Location>
 CONF
 my $httpd = outage_lines(own_httpd($pg, children => 2, config => $STATUS,
+    vhosts => { quiet => "UserSyncServerStatus Off\n" },
     set => { UserSyncStoreTimeout => '500ms',
         UserSyncCircuitBreaker => '2 60s' }))->start;
 my @people = people(20);
@@ -86,6 +87,18 @@ subtest 'what clients see is what is counted' => sub {
     is $auto, $seen{ok}, 'in ?auto of mod_status';
     like get($httpd->url('/server-status'))->{body}, qr{<h2>mod_usersync</h2>},
         'and a block in its page';
+};
+
+subtest 'UserSyncServerStatus' => sub {
+    for my $query ('', '?auto') {
+        my $page = get($httpd->url("/server-status$query", 'quiet'));
+        is $page->{status}, 200, "Off: the page$query";
+        unlike $page->{body}, qr/mod_usersync|UserSyncWell/, 'without us';
+    }
+    my ($status, $output) = UserSync::Httpd->new(
+        config => "UserSyncServerStatus maybe\n")->configtest;
+    isnt $status, 0, 'a bad value';
+    like $output, qr/UserSyncServerStatus must be On or Off/, 'is named';
 };
 
 subtest 'the formats' => sub {
