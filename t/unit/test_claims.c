@@ -41,10 +41,10 @@ static const apr_array_header_t *columns(void)
     return list;
 }
 
-/* The slice ends where the text does, and no NUL says so. */
+/* The text may go on after the slice, which no NUL ends. */
 static int take_slice(const char *text, apr_size_t len)
 {
-    us_slice token = {apr_pmemdup(pool, text, len), len};
+    us_slice token = {text, len};
 
     memset(&identity, UNTOUCHED, sizeof(identity));
     identity.id = NULL;

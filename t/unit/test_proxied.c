@@ -388,6 +388,10 @@ static void test_others(void)
            "a host of that name");
     is_str(ask("GET", "unix:/admin|http://localhost/user", NULL), "user",
            "a socket of that name");
+    is_str(ask("GET", "unix:///admin/x|http://localhost/user", NULL), "user",
+           "or another form of it");
+    is_str(ask("GET", "http://localhost/admin/users/auth/v1/user", NULL),
+           "admin", "a path that only goes on like the gateway's");
     is_str(ask("GET", "http://localhost", "/admin"), NOBODY, "no path");
 }
 

@@ -163,6 +163,13 @@ static void test_escapes(void)
            "Ada", "a token in its escaped form");
     is_str(take(apr_pstrcat(pool, SITE "#access_token=", all, NULL), NULL),
            "Ada", "a token of escapes only");
+    is_str(take(apr_pstrcat(pool, SITE "#access_token=",
+                            apr_pstrmemdup(pool, tokens[0],
+                                           (apr_size_t)(strrchr(tokens[0], '.')
+                                                        - tokens[0])),
+                            "&x=.y", NULL),
+                NULL),
+           "unread", "a token ends where its value does");
     is_str(take(SITE "#access_token=A$%", NULL), "Ada",
            "an escape without its end, after the payload");
     is_str(identity.values[0].text, "ada@example.com", "with an e-mail");
