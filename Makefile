@@ -27,17 +27,20 @@ HARDENING = -fvisibility=hidden -fstack-protector-strong $(if $(SANITIZE),,-D_FO
 OPTIMIZE ?= -O2 -g
 WERROR ?=
 SANITIZE ?=
-COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE)
-LINK_FLAGS = -Wl,-z,relro -Wl,-z,now
+# CPPFLAGS, CFLAGS and LDFLAGS are the distribution's, or anybody's: they come
+# last, so that they prevail.
+COMPILE_FLAGS = -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDENING) $(SANITIZE) \
+  $(CPPFLAGS) $(CFLAGS)
+LINK_FLAGS = -Wl,-z,relro -Wl,-z,now $(LDFLAGS)
 LIBRARIES := $(shell pkg-config --libs $(PACKAGES) 2>&-)
 LIBEXECDIR ?= $(shell $(APXS) -q LIBEXECDIR)
 SBINDIR ?= $(shell $(APXS) -q SBINDIR)
 MANDIR ?= $(shell $(APXS) -q MANDIR)
 UNITDIR ?= /lib/systemd/system
 
-.PHONY: all install uninstall help test test-asan test-tsan test-chaos soak \
-  memcheck compare bench demo lint format clean check-build deps deps-test \
-  deps-bench deps-demo deps-lint
+.PHONY: all install uninstall help unit test test-asan test-tsan \
+  test-chaos soak memcheck compare bench demo lint format clean \
+  check-build deps deps-test deps-bench deps-demo deps-lint
 
 ##   all         the module, .libs/mod_usersync.so, and
 ##               support/usersync-reconcile; WERROR=1: no warning passes
@@ -131,6 +134,11 @@ t/unit/bin/test_shm: build/unit/t/unit/shm_double.o
 t/unit/bin/%: build/unit/t/unit/%.o $(UNIT_LIBRARIES)
 	@mkdir -p t/unit/bin
 	$(UNIT_COMPILE) -o $@ $(filter %.o,$^) $(UNIT_LINK)
+
+##   unit        the unit tests alone, which need no servers
+unit:
+	$(MAKE) all $(UNIT_TESTS)
+	prove --exec '' $(UNIT_TESTS)
 
 ##   test        the whole suite; TEST_ARGS='--mpm event t/010-smoke.t'
 test: deps-test
