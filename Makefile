@@ -37,6 +37,7 @@ LIBEXECDIR ?= $(shell $(APXS) -q LIBEXECDIR)
 SBINDIR ?= $(shell $(APXS) -q SBINDIR)
 MANDIR ?= $(shell $(APXS) -q MANDIR)
 UNITDIR ?= /lib/systemd/system
+SYSUSERSDIR ?= /usr/lib/sysusers.d
 
 .PHONY: all install uninstall help unit test test-asan test-tsan \
   test-chaos soak memcheck compare bench demo lint format clean \
@@ -62,23 +63,29 @@ $(RECONCILE): $(patsubst %.c,build/support/%.o,support/usersync-reconcile.c \
 	$(CC) $(COMPILE_FLAGS) -pie $(LINK_FLAGS) -o $@ $^ $(LIBRARIES) \
 	  -laprutil-1 -lapr-1 -lpthread
 
-##   install     the module among httpd's own, and usersync-reconcile with its
-##               manual page and units, below DESTDIR; enables nothing
+##   install     the module among httpd's own, usersync-reconcile with its units
+##               and user, and manual pages, below DESTDIR; enables nothing
 install: $(MODULE) $(RECONCILE)
 	install -D -m 644 $(MODULE) '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so'
 	install -D -m 755 $(RECONCILE) '$(DESTDIR)$(SBINDIR)/usersync-reconcile'
+	install -D -m 644 docs/man/mod_usersync.7 \
+	  '$(DESTDIR)$(MANDIR)/man7/mod_usersync.7'
 	install -D -m 644 docs/man/usersync-reconcile.8 \
 	  '$(DESTDIR)$(MANDIR)/man8/usersync-reconcile.8'
 	install -D -m 644 -t '$(DESTDIR)$(UNITDIR)' \
 	  $(RECONCILE).service $(RECONCILE).timer
+	install -D -m 644 $(RECONCILE).sysusers \
+	  '$(DESTDIR)$(SYSUSERSDIR)/usersync-reconcile.conf'
 
 ##   uninstall   removes it again
 uninstall: | check-build
 	rm -f '$(DESTDIR)$(LIBEXECDIR)/mod_usersync.so' \
 	  '$(DESTDIR)$(SBINDIR)/usersync-reconcile' \
+	  '$(DESTDIR)$(MANDIR)/man7/mod_usersync.7' \
 	  '$(DESTDIR)$(MANDIR)/man8/usersync-reconcile.8' \
 	  '$(DESTDIR)$(UNITDIR)/usersync-reconcile.service' \
-	  '$(DESTDIR)$(UNITDIR)/usersync-reconcile.timer'
+	  '$(DESTDIR)$(UNITDIR)/usersync-reconcile.timer' \
+	  '$(DESTDIR)$(SYSUSERSDIR)/usersync-reconcile.conf'
 
 check-build:
 	@t/install-deps --check

@@ -20,8 +20,9 @@ subtest 'install and uninstall' => sub {
     my ($status, $said) = make('install', "DESTDIR=$root");
     is $status, 0, 'installed' or diag $said;
     my @files = split /\n/, (run_command('find', $root, '!', '-type', 'd'))[1];
-    is_deeply [sort map { m{([^/]+)$} } @files], [qw(mod_usersync.so
-        usersync-reconcile usersync-reconcile.8 usersync-reconcile.service
+    is_deeply [sort map { m{([^/]+)$} } @files], [qw(mod_usersync.7
+        mod_usersync.so usersync-reconcile usersync-reconcile.8
+        usersync-reconcile.conf usersync-reconcile.service
         usersync-reconcile.timer)], 'the module, and the program with its own';
     my ($file) = grep { m{^\Q$root\E/.*/modules/mod_usersync\.so$} } @files;
     ok $file, 'below DESTDIR';
