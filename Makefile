@@ -39,9 +39,9 @@ MANDIR ?= $(shell $(APXS) -q MANDIR)
 UNITDIR ?= /lib/systemd/system
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 
-.PHONY: all install uninstall help unit test test-asan test-tsan \
+.PHONY: all install uninstall help deb unit test test-asan test-tsan \
   test-chaos soak memcheck compare bench demo lint format clean \
-  check-build deps deps-test deps-bench deps-demo deps-lint
+  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb
 
 ##   all         the module, .libs/mod_usersync.so, and
 ##               support/usersync-reconcile; WERROR=1: no warning passes
@@ -94,6 +94,22 @@ check-build:
 ##               so by themselves for what they need
 deps:
 	@t/install-deps build
+
+# --- packages ----------------------------------------------------------------
+
+VERSION := $(shell sed -n 's/^.define US_VERSION "\(.*\)"/\1/p' include/usersync.h)
+# A copy of the tree as it is, but without what was made here: packages build
+# all, and leave nothing behind.
+copy = rm -rf $(dir $(1)) && mkdir -p $(1) && \
+  tar -c --exclude=./build --exclude=./.git . | tar -x -C $(1) && \
+  $(MAKE) -C $(1) clean
+
+##   deb         Debian packages of the module and of usersync-reconcile, in
+##               build/deb
+deb: deps-deb
+	$(call copy,build/deb/mod-usersync)
+	cd build/deb/mod-usersync && dpkg-buildpackage -us -uc
+	rm -rf build/deb/mod-usersync
 
 ##   help        this list
 help:
@@ -251,7 +267,7 @@ format: deps-lint
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-test deps-bench deps-demo deps-lint:
+deps-test deps-bench deps-demo deps-lint deps-deb:
 	@t/install-deps build $(@:deps-%=%)
 	@$(if $(filter deps-test,$@),t/openapi/install && t/clients/install)
 
