@@ -39,9 +39,9 @@ MANDIR ?= $(shell $(APXS) -q MANDIR)
 UNITDIR ?= /lib/systemd/system
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 
-.PHONY: all install uninstall help deb unit test test-asan test-tsan \
+.PHONY: all install uninstall help deb rpm unit test test-asan test-tsan \
   test-chaos soak memcheck compare bench demo lint format clean \
-  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb
+  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm
 
 ##   all         the module, .libs/mod_usersync.so, and
 ##               support/usersync-reconcile; WERROR=1: no warning passes
@@ -110,6 +110,24 @@ deb: deps-deb
 	$(call copy,build/deb/mod-usersync)
 	cd build/deb/mod-usersync && dpkg-buildpackage -us -uc
 	rm -rf build/deb/mod-usersync
+
+# On Debian there is no database of RPM packages to ask for dependencies, and
+# the macros of httpd-devel are missing: httpd's own directories stand in.
+RPM_ON_DEBIAN = --nodeps --define '_httpd_apxs $(APXS)' \
+  --define '_httpd_moddir $(LIBEXECDIR)' --define '_httpd_mmn 20120211' \
+  --define '_unitdir /usr/lib/systemd/system' \
+  --define '_sysusersdir /usr/lib/sysusers.d'
+
+##   rpm         RPM packages of the same, in build/rpm
+rpm: deps-rpm
+	$(call copy,build/rpm/mod_usersync-$(VERSION))
+	mkdir build/rpm/SOURCES
+	tar -C build/rpm -czf build/rpm/SOURCES/mod_usersync-$(VERSION).tar.gz \
+	  mod_usersync-$(VERSION)
+	rm -rf build/rpm/mod_usersync-$(VERSION)
+	rpmbuild -ba --define '_topdir $(CURDIR)/build/rpm' \
+	  $(if $(wildcard /etc/debian_version),$(RPM_ON_DEBIAN)) \
+	  rpm/mod_usersync.spec
 
 ##   help        this list
 help:
@@ -267,7 +285,7 @@ format: deps-lint
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-test deps-bench deps-demo deps-lint deps-deb:
+deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm:
 	@t/install-deps build $(@:deps-%=%)
 	@$(if $(filter deps-test,$@),t/openapi/install && t/clients/install)
 
