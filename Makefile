@@ -40,8 +40,9 @@ UNITDIR ?= /lib/systemd/system
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 
 .PHONY: all install uninstall help deb rpm unit test test-asan test-tsan \
-  test-chaos soak memcheck compare bench demo lint format clean \
-  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm
+  test-chaos test-deb soak memcheck compare bench demo lint format clean \
+  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm \
+  deps-package
 
 ##   all         the module, .libs/mod_usersync.so, and
 ##               support/usersync-reconcile; WERROR=1: no warning passes
@@ -229,6 +230,12 @@ t/tsan_atomics.so: t/unit/tsan_atomics.c Makefile | check-build
 	$(CC) -shared -fPIC $(CPPFLAGS_OF_HTTPD) \
 	  $(filter-out -fvisibility=hidden,$(COMPILE_FLAGS)) $(INCLUDES) -o $@ $<
 
+##   test-deb    what make deb has built: lintian, then installed, upgraded, removed
+##               and purged; it changes this machine, see t/package
+test-deb: deps-package
+	lintian -EviI --pedantic --fail-on error,warning build/deb/*.changes
+	t/package build/deb
+
 # Long measures, by hand: memory over 200 000 logins, valgrind over mixed ones.
 ##   soak        memory over 200 000 logins
 soak: deps-test
@@ -285,7 +292,7 @@ format: deps-lint
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm:
+deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm deps-package:
 	@t/install-deps build $(@:deps-%=%)
 	@$(if $(filter deps-test,$@),t/openapi/install && t/clients/install)
 
