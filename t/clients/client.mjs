@@ -52,7 +52,8 @@ const call = async (n, name, args) => {
     const object = path.reduce((at, part) => at[part], client);
     try {
         const got = await object[method](...args);
-        say(n, { data: got?.data ?? null, error: describe(got?.error ?? null) });
+        const { data = null, error = null } = got ?? {};
+        say(n, { data, error: describe(error) });
     } catch (error) {
         say(n, { data: null, error: describe(error) });
     }
