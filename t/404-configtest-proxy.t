@@ -206,6 +206,7 @@ subtest 'where ProxyErrorOverride is no fault' => sub {
     fine_ok('elsewhere', location($HOSTED, $ON),
         section('Location "/app/"', $OVERRIDE),
         section('Location "/auth/v12"', $OVERRIDE),
+        section('Location "/auth/v"', $OVERRIDE),
         section('LocationMatch "^/app"', $OVERRIDE),
         section('Directory "/app"', $OVERRIDE));
     fine_ok('in another vhost', vhost(location($HOSTED, $ON)),
@@ -281,7 +282,8 @@ subtest 'where ProxyPreserveHost is no fault' => sub {
     fine_ok('a section with a target of its own', $KEEP,
         "ProxyPass /rest/ $URL", location($LOCAL, $ON));
     fine_ok('a path that is not forwarded', 'RewriteEngine On', $KEEP,
-        "RewriteRule ^/dashboard/ $URL [R,L]", location($LOCAL, $ON));
+        "RewriteRule ^/a/ $URL [R,L]", "RewriteRule ^/b/ $URL",
+        "RewriteRule ^/c/ $URL [PT]", location($ON));
     fine_ok('Off in the section', $KEEP, location($HOSTED, $ON,
         'ProxyPreserveHost Off'));
     fine_ok('without UserSyncEnsureResponse', location($HOSTED, $KEEP));
@@ -373,6 +375,28 @@ subtest 'where a key is no fault' => sub {
     fine_ok('another one in its place', $line, $allowed->(
         'RequestHeader set apikey ' . double->key));
     fine_ok('in the answer', $allowed->("Header set apikey $SECRET"));
+};
+
+# ---- .htaccess
+
+subtest 'not in .htaccess' => sub {
+    my $httpd = $check->httpd;
+    $httpd->write_config($check->config . <<"CONF")->start;
+<Directory "$dir/htdocs">
+    AllowOverride All
+    AllowOverrideList UserSyncEnsureResponse UserSyncProxyAdmin \\
+        UserSyncProxyHeaders
+</Directory>
+CONF
+    spew("$dir/htdocs/page", 'fine');
+    is get($httpd->url('/page'))->{status}, 200, 'without';
+    for my $line ('EnsureResponse On', 'EnsureResponse Off',
+        'ProxyAdmin Allow', 'ProxyHeaders Keep') {
+        spew("$dir/htdocs/.htaccess", "UserSync$line\n");
+        is get($httpd->url('/page'))->{status}, 500, $line;
+    }
+    $httpd->expect_log(qr/UserSync\w+ (?:cannot occur|not allowed)/);
+    $httpd->stop;
 };
 
 # ---- what is fine, and what is shown
