@@ -131,7 +131,8 @@ subtest 'the configuration in the pages' => sub {
     }
     cmp_ok $count, '>=', 10, 'there are pieces';
     is_deeply \@alone, [qw(README.md docs/hook.md docs/lifecycle.md
-        docs/quickstart.md)], 'four of them are all that it takes';
+        docs/operations.md docs/quickstart.md)],
+        'five of them are all that it takes';
     is_deeply [blocks('README.md', 'apache')],
         [blocks('docs/quickstart.md', 'apache')], 'and they are the same';
     like configtest_of(module_config() . "Header set X y\n", @ENABLED),
