@@ -5,6 +5,7 @@
 #include "us_reply.h"
 #include "us_wipe.h"
 
+#include <http_connection.h>
 #include <http_protocol.h>
 
 #include <apr_lib.h>
@@ -111,6 +112,8 @@ static us_exchange_state begin(us_exchange *exchange)
     if (exchange->reports) {
         return US_EXCHANGE_COPIED;
     }
+    /* mod_cache would hand a session in a link out again, not looked at */
+    r->no_cache |= exchange->location != NULL;
     exchange->kept = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     return US_EXCHANGE_HELD;
 }
@@ -130,8 +133,9 @@ static us_found find_encoded(us_exchange *exchange, const char *encoding)
 static us_found find_user(us_exchange *exchange, us_slice body)
 {
     const apr_array_header_t *columns = exchange->response->columns;
-    const char *encoding
-        = apr_table_get(exchange->r->headers_out, "Content-Encoding");
+    /* of all headers: one after the other */
+    const char *encoding = apr_table_getm(
+        exchange->r->pool, exchange->r->headers_out, "Content-Encoding");
 
     if (exchange->location != NULL) {
         return us_proxied_take_location(&exchange->call, exchange->location,
@@ -267,16 +271,21 @@ static us_outcome cut_off(us_exchange *exchange)
                    "Supabase's answer was cut off: see mod_proxy's line");
 }
 
-/* Is this the beginning of something other than a JSON object?  Clients skip
- * white space and a byte order mark. */
+/* Before the beginning: white space, and a byte order mark, which clients'
+ * libraries skip. */
+static int is_blank(char c)
+{
+    return apr_isspace(c) || (c != '\0' && strchr("\xEF\xBB\xBF", c) != NULL);
+}
+
+/* Is this the beginning of something other than a JSON object? */
 static int is_no_object(us_exchange *exchange, const char *data,
                         apr_size_t len)
 {
-    static const char mark[] = "\xEF\xBB\xBF";
     apr_size_t i;
 
     for (i = 0; i < len && !exchange->began; i++) {
-        if (!apr_isspace(data[i]) && strchr(mark, data[i]) == NULL) {
+        if (!is_blank(data[i])) {
             exchange->began = 1;
             return data[i] != '{'
                    && apr_table_get(exchange->r->headers_out,
@@ -287,7 +296,39 @@ static int is_no_object(us_exchange *exchange, const char *data,
     return 0;
 }
 
-/* Keeps one bucket with data.  *outcome says if it is too much, *nobody if the
+/*
+ * Copies data to the end of what is kept, into as few buckets as hold it:
+ * Supabase may send it byte by byte, and a bucket for each would take two
+ * hundred times its memory.
+ */
+static void append(us_exchange *exchange, const char *data, apr_size_t len)
+{
+    apr_bucket_alloc_t *alloc = exchange->kept->bucket_alloc;
+
+    while (len > 0) {
+        apr_bucket *last = APR_BRIGADE_LAST(exchange->kept);
+        apr_bucket_heap *heap;
+        apr_size_t n;
+
+        if (exchange->left == 0) {
+            exchange->left = APR_BUCKET_BUFF_SIZE;
+            last = apr_bucket_heap_create(
+                apr_bucket_alloc(exchange->left, alloc), exchange->left,
+                apr_bucket_free, alloc);
+            last->length = 0;
+            APR_BRIGADE_INSERT_TAIL(exchange->kept, last);
+        }
+        heap = last->data;
+        n = len < exchange->left ? len : exchange->left;
+        memcpy(heap->base + last->length, data, n);
+        last->length += n;
+        exchange->left -= n;
+        data += n;
+        len -= n;
+    }
+}
+
+/* Keeps the data of a bucket.  *outcome says if it is too much, *nobody if the
  * body cannot hold a user. */
 static apr_status_t keep(us_exchange *exchange, apr_bucket *bucket,
                          us_outcome *outcome, int *nobody)
@@ -300,20 +341,30 @@ static apr_status_t keep(us_exchange *exchange, apr_bucket *bucket,
         return rv;
     }
     if (exchange->location == NULL) {
-        *nobody |= is_no_object(exchange, data, len);
+        *nobody = is_no_object(exchange, data, len);
     }
     exchange->len += len;
     if (exchange->len > US_EXCHANGE_MAX) {
-        if (exchange->is.body == US_PROXIED_USER) {
-            *nobody = 1; /* it is theirs, and no session */
-        }
-        else {
+        if (exchange->is.body != US_PROXIED_USER) {
             *outcome = too_large(exchange);
+            apr_bucket_delete(bucket);
+            return APR_SUCCESS;
         }
-        return APR_SUCCESS;
+        *nobody = 1; /* it is theirs, and no session */
     }
-    rv = apr_bucket_setaside(bucket, exchange->r->pool);
-    return rv == APR_ENOTIMPL ? APR_SUCCESS : rv; /* then it stays */
+    append(exchange, data, len);
+    apr_bucket_delete(bucket);
+    return APR_SUCCESS;
+}
+
+/* An error in place of an answer that goes on: mod_proxy stops reading, as
+ * there may be no end. */
+static apr_status_t cut_short(us_exchange *exchange, ap_filter_t *f,
+                              us_outcome outcome)
+{
+    apr_status_t rv = withhold(exchange, f, outcome);
+
+    return rv == APR_SUCCESS ? APR_ECONNABORTED : rv;
 }
 
 /* What is there already goes out with all that follows. */
@@ -341,27 +392,30 @@ static apr_status_t hold(us_exchange *exchange, ap_filter_t *f,
     while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(bb)) {
         apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
 
-        if (AP_BUCKET_IS_ERROR(bucket)) {
-            outcome = cut_off(exchange);
-        }
-        else if (!APR_BUCKET_IS_METADATA(bucket)) {
+        if (!APR_BUCKET_IS_METADATA(bucket)) {
             rv = keep(exchange, bucket, &outcome, &nobody);
+            if (outcome != US_OK) {
+                apr_brigade_cleanup(bb);
+                return cut_short(exchange, f, outcome);
+            }
+            if (nobody) {
+                return give_up(exchange, f, bb);
+            }
         }
-        if (outcome != US_OK) {
+        else if (AP_BUCKET_IS_ERROR(bucket)) {
             apr_brigade_cleanup(bb);
-            return withhold(exchange, f, outcome);
+            return withhold(exchange, f, cut_off(exchange));
         }
-        if (nobody) {
-            return give_up(exchange, f, bb);
-        }
-        if (APR_BUCKET_IS_FLUSH(bucket)) {
+        else if (APR_BUCKET_IS_FLUSH(bucket)) {
             apr_bucket_delete(bucket);
-            continue;
         }
-        APR_BUCKET_REMOVE(bucket);
-        APR_BRIGADE_INSERT_TAIL(exchange->kept, bucket);
-        if (APR_BUCKET_IS_EOS(bucket)) {
-            return conclude(exchange, f);
+        else {
+            APR_BUCKET_REMOVE(bucket);
+            APR_BRIGADE_INSERT_TAIL(exchange->kept, bucket);
+            exchange->left = 0;
+            if (APR_BUCKET_IS_EOS(bucket)) {
+                return conclude(exchange, f);
+            }
         }
     }
     return rv;
@@ -509,10 +563,30 @@ static apr_status_t copy(us_exchange *exchange, ap_filter_t *f,
 
 /* --- the filter --- */
 
+/* Has Supabase closed the connection without an answer?  mod_proxy then closes
+ * the client's, too, where it was used before, and marks that: whatever went
+ * out would be taken for the answer to another request. */
+static int is_unanswered(apr_bucket_brigade *bb)
+{
+    apr_bucket *bucket;
+
+    for (bucket = APR_BRIGADE_FIRST(bb); bucket != APR_BRIGADE_SENTINEL(bb);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        if (AP_BUCKET_IS_EOC(bucket)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 apr_status_t us_exchange_filter(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     us_exchange *exchange = f->ctx;
 
+    if (exchange->state == US_EXCHANGE_NEW && is_unanswered(bb)) {
+        us_exchange_leave(exchange, US_HEALTH_BAD);
+        exchange->state = US_EXCHANGE_PASSED;
+    }
     if (exchange->state == US_EXCHANGE_NEW && !APR_BRIGADE_EMPTY(bb)) {
         exchange->state = begin(exchange);
     }

@@ -52,6 +52,7 @@ typedef struct us_exchange {
     us_outcome verdict; /* if is_decided: what On would make of the answer, or
                          * US_OPTIONS: nobody is in there (Report) */
     int is_decided;
+    apr_size_t left; /* in its last bucket */
     char *copy;      /* of the body (Report); wiped with the request */
     apr_size_t room; /* in there */
     apr_size_t len;  /* of what has come */

@@ -231,6 +231,16 @@ sub closed {
     return length $self->{in} ? 0 : 1;
 }
 
+# What has come by now, without waiting; it stays for response().
+sub arrived {
+    my ($self) = @_;
+    # with TLS, what has come may be something else than data
+    $self->{socket}->blocking(0);
+    1 while !$self->{eof} && $self->_fill(time + 0.001);
+    $self->{socket}->blocking(1);
+    return $self->{in};
+}
+
 sub unread { return $_[0]{in} }
 sub close  { CORE::close $_[0]{socket}; return }
 
