@@ -28,11 +28,10 @@ $outage->told_to_try_again;
 $outage->nothing_is_used_up;
 # it does not repeat the call itself
 sub refresh {
-    my (%arg) = @_;
     return (begin => sub {
         my ($client) = @_;
-        $outage->try_again_ok($client->call('auth.getSession'), 'refresh',
-            $arg{says}) for 1, 2;
+        $outage->try_again_ok($client->call('auth.getSession'), 'refresh')
+            for 1, 2;
         return;
     }, after => sub {
         my ($client) = @_;
@@ -43,9 +42,14 @@ $outage->goes_on('a call that refreshes', refresh());
 $outage->goes_on('a row that the table refuses', refuses => 1, refresh());
 $outage->goes_on('the refresh in the background',
     auth => { autoRefreshToken => JSON::PP::true() }, begin => sub { });
-$outage->goes_on('a program that starts',
-    auth => { autoRefreshToken => JSON::PP::true() },
-    begin => sub { $_[0]->call('auth.initialize'); return });
+# here the library ends the session at a 4xx, and at a 500
+for my $refuses (0, 1) {
+    $outage->goes_on('a program that starts'
+            . ($refuses ? ', and a row that the table refuses' : ''),
+        auth => { autoRefreshToken => JSON::PP::true() },
+        begin => sub { $_[0]->call('auth.initialize'); return },
+        refuses => $refuses);
+}
 $outage->refusal_signs_out('auth.initialize', lives => 5,
     auth => { autoRefreshToken => JSON::PP::true() });
 $outage->nobody_notices;

@@ -57,9 +57,10 @@ sub every_way {
     return $scene->{said};
 }
 
-# Somebody else keeps rows from being inserted: with On the promise resolves when
-# the row can be made and not before; with Report it does not wait. Reading goes
-# on: a child that has not seen the table looks at it before it asks Supabase.
+# Somebody else keeps rows from being inserted: with On the promise resolves
+# when the row can be made and not before; with Report it does not wait. Reading
+# goes on: a child that has not seen the table looks at it before it asks
+# Supabase.
 sub waits_for_the_row {
     my ($which, $url, $mode) = @_;
     return subtest "$mode: the table is locked" => sub {
@@ -259,7 +260,8 @@ sub _pending {
         email => $other{email});
     $self->_step('its code', ['auth.verifyOtp', { type => 'email',
         email => $other{email},
-        token => double()->otp($other{email})->{code} }], user => $got->{user}{id}, email => $other{email});
+        token => double()->otp($other{email})->{code} }],
+        user => $got->{user}{id}, email => $other{email});
     return;
 }
 
