@@ -7,10 +7,13 @@
 //   {"n": 3, "look": 1}     the events so far, and the session that is kept
 //
 // Nothing but the library speaks to the server.
+import { webcrypto } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 
 const require = createRequire(`${process.env.USERSYNC_CLIENTS}/node/`);
+// the library asks for Node.js 20; Debian 12 has 18, which lacks only this
+globalThis.crypto ??= webcrypto;
 const { createClient } = require('@supabase/supabase-js');
 
 let client, events, store;
@@ -26,7 +29,7 @@ const create = async ({ url, key, auth }) => {
     };
     client = createClient(url, key, {
         auth: { storage, detectSessionInUrl: false, ...auth },
-        // realtime is not used, and Node.js 20 has no WebSocket
+        // realtime is not used, and Node.js 18 and 20 have no WebSocket
         realtime: { transport: globalThis.WebSocket ?? class {} },
     });
     client.auth.onAuthStateChange((event) => seen.push(event));
