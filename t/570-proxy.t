@@ -131,6 +131,18 @@ subtest 'sessions in a redirect' => sub {
                     email => 'sam@example.com')), %FORM), 'SAML', 302;
 };
 
+# Where Supabase sends browsers on, it answers with a session to nobody so far.
+subtest 'sessions in place of a redirect' => sub {
+    for my $case ([GET => '/verify?type=magiclink&token=x'],
+        [GET => '/callback?code=x'], [POST => '/callback', 'code=x', %FORM],
+        [POST => '/sso/saml/acs', 'RelayState=x', %FORM]) {
+        my ($method, $path, @rest) = @$case;
+        double->fault(kind => 'status', status => 200,
+            body => session_json());
+        session_ok ask($httpd, $method, $path, @rest), "$method $path";
+    }
+};
+
 subtest 'PKCE' => sub {
     my $verifier = 'v' x 50;
     my $challenge = UserSync::Proxied::challenge_of($verifier);

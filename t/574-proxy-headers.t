@@ -156,8 +156,8 @@ my @LOOKED_AT = (
     [DELETE => '/brand/new', 0], [OPTIONS => '/token', 0],
     (map { [POST => "/$_", 0] } qw(otp magiclink recover resend logout
         factors sso), "factors/${\new_id()}/challenge"),
-    [GET => '/authorize?provider=x', 0], [GET => '/verify?type=x', 0],
-    [GET => '/callback?code=x', 0], [GET => '/reauthenticate', 0],
+    [GET => '/verify?type=x', 1], [GET => '/callback?code=x', 1],
+    [GET => '/authorize?provider=x', 0], [GET => '/reauthenticate', 0],
 );
 
 # A part, another form or another time of the answer.

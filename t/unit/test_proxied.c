@@ -80,7 +80,7 @@ static const char *url_of(apr_size_t place, const char *path)
 
 #define NOBODY "nobody"
 #define SESSION "session"
-#define LINK "nobody guarded creates page"
+#define LINK "session guarded creates page"
 
 /* What GET and HEAD, POST, and PUT are.  PATCH is what nothing is known of, and
  * the rest carries nobody. */
