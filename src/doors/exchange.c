@@ -151,15 +151,8 @@ static us_found find_user(us_exchange *exchange, us_slice body)
                                 columns, &exchange->identity);
 }
 
-/*
- * Makes sure of the user's row.  A user without a session is no reason to
- * withhold an answer but where it was made with the account.
- *
- * withheld  set to whether the answer must not go out
- *
- * Returns the outcome; US_OPTIONS: there is nobody, and nothing to say.
- */
-static us_outcome settle(us_exchange *exchange, us_slice body, int *withheld)
+us_outcome us_exchange_settle(us_exchange *exchange, us_slice body,
+                              int *withheld)
 {
     us_found found = find_user(exchange, body);
     us_outcome outcome = US_UPSTREAM_BAD_ANSWER;
@@ -243,7 +236,7 @@ static apr_status_t conclude(us_exchange *exchange, ap_filter_t *f)
             return rv;
         }
     }
-    outcome = settle(exchange, body, &withheld);
+    outcome = us_exchange_settle(exchange, body, &withheld);
     if (withheld) {
         return withhold(exchange, f, outcome);
     }
@@ -258,7 +251,7 @@ static apr_status_t conclude(us_exchange *exchange, ap_filter_t *f)
 
 /* --- holding it back --- */
 
-static us_outcome too_large(us_exchange *exchange)
+us_outcome us_exchange_too_large(us_exchange *exchange)
 {
     us_exchange_leave(exchange, US_HEALTH_UNKNOWN);
     return us_fail(&exchange->call, US_UPSTREAM_BAD_ANSWER,
@@ -266,7 +259,7 @@ static us_outcome too_large(us_exchange *exchange)
                    "looked at: the user's metadata is too large");
 }
 
-static us_outcome cut_off(us_exchange *exchange)
+us_outcome us_exchange_cut_off(us_exchange *exchange)
 {
     us_exchange_leave(exchange, US_HEALTH_BAD);
     return us_fail(&exchange->call, US_UPSTREAM_BAD_ANSWER,
@@ -280,9 +273,8 @@ static int is_blank(char c)
     return apr_isspace(c) || (c != '\0' && strchr("\xEF\xBB\xBF", c) != NULL);
 }
 
-/* Is this the beginning of something other than a JSON object? */
-static int is_no_object(us_exchange *exchange, const char *data,
-                        apr_size_t len)
+int us_exchange_is_no_object(us_exchange *exchange, const char *data,
+                             apr_size_t len)
 {
     apr_size_t i;
 
@@ -343,12 +335,12 @@ static apr_status_t keep(us_exchange *exchange, apr_bucket *bucket,
         return rv;
     }
     if (exchange->location == NULL) {
-        *nobody = is_no_object(exchange, data, len);
+        *nobody = us_exchange_is_no_object(exchange, data, len);
     }
     exchange->len += len;
     if (exchange->len > US_EXCHANGE_MAX) {
         if (exchange->is.body != US_PROXIED_USER) {
-            *outcome = too_large(exchange);
+            *outcome = us_exchange_too_large(exchange);
             apr_bucket_delete(bucket);
             return APR_SUCCESS;
         }
@@ -406,7 +398,7 @@ static apr_status_t hold(us_exchange *exchange, ap_filter_t *f,
         }
         else if (AP_BUCKET_IS_ERROR(bucket)) {
             apr_brigade_cleanup(bb);
-            return withhold(exchange, f, cut_off(exchange));
+            return withhold(exchange, f, us_exchange_cut_off(exchange));
         }
         else if (APR_BUCKET_IS_FLUSH(bucket)) {
             apr_bucket_delete(bucket);
@@ -419,146 +411,6 @@ static apr_status_t hold(us_exchange *exchange, ap_filter_t *f,
                 return conclude(exchange, f);
             }
         }
-    }
-    return rv;
-}
-
-/* --- letting it pass, with a copy --- */
-
-/* Adds data to the copy, which grows to what is announced or doubles. */
-static void copy_data(us_exchange *exchange, const char *data, apr_size_t len)
-{
-    if (exchange->len + len > exchange->room) {
-        char *old = exchange->copy;
-
-        exchange->room = 2 * (exchange->len + len);
-        exchange->copy = apr_palloc(exchange->r->pool, exchange->room);
-        us_wipe_with(exchange->r->pool, exchange->copy, exchange->room);
-        if (old != NULL) {
-            memcpy(exchange->copy, old, exchange->len);
-            us_wipe(old, exchange->len);
-        }
-    }
-    memcpy(exchange->copy + exchange->len, data, len);
-    exchange->len += len;
-}
-
-/* What On would answer is certain, apart from whether it would have forwarded
- * the request.  Without that question, nothing is left to do. */
-static void decide(us_exchange *exchange, us_outcome outcome)
-{
-    exchange->verdict = outcome;
-    exchange->is_decided = 1;
-    if (outcome == US_OPTIONS) {
-        us_exchange_leave(exchange, US_HEALTH_GOOD);
-        if (!exchange->is.guarded || exchange->is_reported) {
-            exchange->state = US_EXCHANGE_PASSED;
-        }
-    }
-}
-
-/* Copies a bucket of the body, unless nobody can be in there. */
-static void copy_bucket(us_exchange *exchange, apr_bucket *bucket)
-{
-    const char *data;
-    apr_size_t len;
-
-    if (apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ) != APR_SUCCESS) {
-        decide(exchange, cut_off(exchange));
-    }
-    else if (is_no_object(exchange, data, len)) {
-        decide(exchange, US_OPTIONS);
-    }
-    else if (exchange->len + len > US_EXCHANGE_MAX) {
-        decide(exchange, exchange->is.body == US_PROXIED_USER
-                             ? US_OPTIONS
-                             : too_large(exchange));
-    }
-    else {
-        copy_data(exchange, data, len);
-    }
-}
-
-/* Copies what a brigade has.  Returns 1 at the end of the answer. */
-static int copy_brigade(us_exchange *exchange, apr_bucket_brigade *bb)
-{
-    apr_bucket *bucket;
-
-    for (bucket = APR_BRIGADE_FIRST(bb); bucket != APR_BRIGADE_SENTINEL(bb);
-         bucket = APR_BUCKET_NEXT(bucket)) {
-        if (APR_BUCKET_IS_EOS(bucket)) {
-            return 1;
-        }
-        if (exchange->is_decided) {
-            continue;
-        }
-        if (AP_BUCKET_IS_ERROR(bucket)) {
-            decide(exchange, cut_off(exchange));
-        }
-        else if (!APR_BUCKET_IS_METADATA(bucket)
-                 && exchange->location == NULL) {
-            copy_bucket(exchange, bucket);
-        }
-    }
-    return 0;
-}
-
-/* The client does not wait for what follows. */
-static void send_now(request_rec *r)
-{
-    apr_bucket_alloc_t *alloc = r->connection->bucket_alloc;
-    apr_bucket_brigade *bb = apr_brigade_create(r->pool, alloc);
-
-    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_flush_create(alloc));
-    ap_pass_brigade(r->connection->output_filters, bb);
-}
-
-/* What On would have answered.  It asks the table before it forwards some
- * requests, whatever comes of them. */
-static us_outcome find_verdict(us_exchange *exchange)
-{
-    us_slice body = {exchange->copy, exchange->len};
-    us_call *call = &exchange->call;
-    us_outcome outcome = exchange->verdict;
-    us_outcome ready = US_OK;
-    const char *cause;
-    int withheld;
-
-    if (!exchange->is_decided) {
-        outcome = settle(exchange, body, &withheld);
-    }
-    cause = call->cause;
-    if (exchange->is.guarded && !exchange->is_reported
-        && outcome != US_STORE_UNAVAILABLE && outcome != US_TABLE_MISFIT) {
-        ready = us_users_ready(exchange->response->users, call,
-                               exchange->is.creates);
-    }
-    if (ready != US_OK) {
-        return ready;
-    }
-    call->cause = cause;
-    return outcome;
-}
-
-/* Report: passes the answer on first, and then does what On does before. */
-static apr_status_t copy(us_exchange *exchange, ap_filter_t *f,
-                         apr_bucket_brigade *bb)
-{
-    int is_end = copy_brigade(exchange, bb);
-    us_outcome outcome;
-    apr_status_t rv;
-
-    if (is_end) {
-        ap_remove_output_filter(f);
-    }
-    rv = ap_pass_brigade(f->next, bb);
-    if (!is_end || exchange->state == US_EXCHANGE_PASSED) {
-        return rv;
-    }
-    send_now(exchange->r);
-    outcome = find_verdict(exchange);
-    if (outcome != US_OPTIONS && !exchange->is_reported) {
-        us_exchange_report(exchange, outcome);
     }
     return rv;
 }
@@ -596,7 +448,7 @@ apr_status_t us_exchange_filter(ap_filter_t *f, apr_bucket_brigade *bb)
     case US_EXCHANGE_HELD:
         return hold(exchange, f, bb);
     case US_EXCHANGE_COPIED:
-        return copy(exchange, f, bb);
+        return us_exchange_copy(exchange, f, bb);
     case US_EXCHANGE_REPLACED:
         /* mod_proxy need not read the rest, which may have no end */
         apr_brigade_cleanup(bb);

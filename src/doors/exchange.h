@@ -65,6 +65,29 @@ typedef struct us_exchange {
 /* The output filter, see us_response_register. */
 apr_status_t us_exchange_filter(ap_filter_t *f, apr_bucket_brigade *bb);
 
+/* Report: passes the answer on first, and then does what On does before. */
+apr_status_t us_exchange_copy(us_exchange *exchange, ap_filter_t *f,
+                              apr_bucket_brigade *bb);
+
+/*
+ * Makes sure of the user's row.  A user without a session is no reason to
+ * withhold an answer but where it was made with the account.
+ *
+ * withheld  set to whether the answer must not go out
+ *
+ * Returns the outcome; US_OPTIONS: there is nobody, and nothing to say.
+ */
+us_outcome us_exchange_settle(us_exchange *exchange, us_slice body,
+                              int *withheld);
+
+/* Is this the beginning of something other than a JSON object? */
+int us_exchange_is_no_object(us_exchange *exchange, const char *data,
+                             apr_size_t len);
+
+/* Why an answer cannot be used: the request no longer waits for Supabase. */
+us_outcome us_exchange_too_large(us_exchange *exchange);
+us_outcome us_exchange_cut_off(us_exchange *exchange);
+
 /* The request no longer waits for Supabase.  health is what its answer, or the
  * lack of one, says. */
 void us_exchange_leave(us_exchange *exchange, us_health health);

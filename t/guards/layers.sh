@@ -60,7 +60,7 @@ request_users='
     include/us_hook.h src/doors/hook.c
     include/us_event.h src/doors/event.c
     include/us_response.h src/doors/response.c
-    src/doors/exchange.h src/doors/exchange.c
+    src/doors/exchange.h src/doors/exchange.c src/doors/exchange_report.c
     include/us_status.h src/doors/status.c
     src/doors/signed.h src/doors/signed.c
     src/doors/request.h src/doors/request.c
