@@ -77,40 +77,44 @@ static const struct grant {
 };
 
 /* The path of a URL, decoded, with a slash at its start. */
-static const char *path_of(apr_pool_t *pool, const char *url)
+static char *path_of(apr_pool_t *pool, const char *url)
 {
     const char *socket
         = strncmp(url, "unix:", 5) == 0 ? strchr(url, '|') : NULL;
     const char *host = strstr(socket != NULL ? socket : url, "://");
     const char *path = host != NULL ? strchr(host + 3, '/') : url;
-    const char *decoded;
     char *copy;
 
     if (path == NULL) {
-        return "/";
+        return apr_pstrdup(pool, "/");
     }
     copy = apr_pstrmemdup(pool, path, strcspn(path, "?#"));
-    decoded = apr_punescape_url(pool, copy, NULL, NULL, 0);
-    return decoded != NULL ? decoded : copy;
+    if (strchr(copy, '%') != NULL) {
+        const char *decoded = apr_punescape_url(pool, copy, NULL, NULL, 0);
+
+        copy = decoded != NULL ? apr_pstrdup(pool, decoded) : copy;
+    }
+    return copy;
 }
 
-/* The segments of a path: a list of const char *.  Some gateways take a
- * backslash for a slash. */
-static apr_array_header_t *segments_of(apr_pool_t *pool, const char *path)
+/* The segments of a path, which is cut into them: a list of const char *.
+ * Some gateways take a backslash for a slash. */
+static apr_array_header_t *segments_of(apr_pool_t *pool, char *path)
 {
     apr_array_header_t *segments = apr_array_make(pool, 8, sizeof(char *));
 
     while (*path != '\0') {
         apr_size_t len = strcspn(path, "/\\");
+        int is_last = path[len] == '\0';
 
-        if (len == 2 && strncmp(path, "..", len) == 0) {
+        path[len] = '\0';
+        if (strcmp(path, "..") == 0) {
             apr_array_pop(segments);
         }
-        else if (len > 1 || (len == 1 && *path != '.')) {
-            APR_ARRAY_PUSH(segments, const char *)
-                = apr_pstrmemdup(pool, path, len);
+        else if (*path != '\0' && strcmp(path, ".") != 0) {
+            APR_ARRAY_PUSH(segments, const char *) = path;
         }
-        path += len + (path[len] != '\0');
+        path += len + !is_last;
     }
     return segments;
 }
@@ -168,13 +172,18 @@ static int is_path(const apr_array_header_t *segments, int start,
 {
     int i;
 
+    /* most paths differ in their first letter */
+    if (*path != '*' && *path != *segment(segments, start)) {
+        return 0;
+    }
     for (i = start; *path != '\0'; i++) {
         apr_size_t len = strcspn(path, "/");
         const char *is = segment(segments, i);
 
         if (*is == '\0'
-            || (strncmp(path, "*", len) != 0
-                && (strlen(is) != len || strncmp(is, path, len) != 0))) {
+            || (*path != '*'
+                && (*is != *path || strlen(is) != len
+                    || strncmp(is, path, len) != 0))) {
             return 0;
         }
         path += len + (path[len] == '/');

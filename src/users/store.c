@@ -399,6 +399,12 @@ us_outcome us_store_ensure(us_store *store, us_call *call,
     return outcome;
 }
 
+int us_store_is_new(us_store *store)
+{
+    return apr_atomic_read32(&store->shape) == 0
+           && !us_pg_pool_is_away(store->pg);
+}
+
 int us_store_is_in_doubt(us_store *store, int creates)
 {
     us_misfit misfit;

@@ -29,6 +29,9 @@ typedef struct us_store_seen {
 us_store *us_store_create(apr_pool_t *pool, const us_server_conf *conf,
                           us_pg_pool *pg, us_fence *fence);
 
+/* Has this child not seen the table yet, and nothing speaks against it? */
+int us_store_is_new(us_store *store);
+
 /*
  * Is there a doubt whether a user could get a row now?  Costs nothing.
  *

@@ -161,7 +161,9 @@ static us_outcome find_out(us_users *users, us_call *call, int creates)
     return outcome;
 }
 
-/* One thread of a child at a time checks; the others use its finding. */
+/* One thread of a child at a time checks; the others use its finding.  Nobody
+ * waits long for a server that is known to be away; the first look of a child
+ * may take as long as any other. */
 us_outcome us_users_ready(us_users *users, us_call *call, int creates)
 {
     int is_hung = us_fence_is_hung(users->fence);
@@ -174,19 +176,22 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
         return US_OK;
     }
     deadline = enter(users, call, us_clock_now());
-    is_first = us_flight_begin(
-        &flight, &users->doubt[creates != 0], NOBODY, us_slots_sight(NOBODY),
-        is_hung ? us_clock_now() : deadline, 0, &outcome);
-    if (!is_first) {
-        leave(users, call);
-        if (outcome != US_OK) {
-            call->cause = "another request that finds out whether PostgreSQL "
-                          "answers has failed or takes too long: see its line";
-        }
-        return outcome;
+    if (is_hung) {
+        deadline = us_clock_now();
     }
-    outcome = find_out(users, call, creates);
-    us_flight_end(&flight, outcome);
+    else if (!us_store_is_new(users->store)) {
+        deadline = us_clock_now() + CROWD_TIME;
+    }
+    is_first = us_flight_begin(&flight, &users->doubt[creates != 0], NOBODY,
+                               us_slots_sight(NOBODY), deadline, 0, &outcome);
+    if (is_first) {
+        outcome = find_out(users, call, creates);
+        us_flight_end(&flight, outcome);
+    }
+    else if (outcome != US_OK) {
+        call->cause = "another request that finds out whether PostgreSQL "
+                      "answers has failed or takes too long: see its line";
+    }
     leave(users, call);
     return outcome;
 }

@@ -182,6 +182,7 @@ static us_proxied of_path(apr_pool_t *pool, const char *method,
         return of_grant(pool, query);
     }
     if ((posts && is_like(path, LINK)) || (gets && is_like(path, PAGE))) {
+        is.body = US_PROXIED_SESSION;
         is.guarded = is.creates = is.is_page = 1;
         is.circuit
             = strcmp(path, "/verify") == 0 ? US_LOG_IN : US_OPERATION_COUNT;
