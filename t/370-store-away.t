@@ -67,7 +67,8 @@ subtest 'PostgreSQL is down' => sub {
     $pg->stop;
     my ($response) = registrations($httpd, 1);
     is tally($response), '1 x 503 store_unavailable', 'the first request';
-    is arrived('signup'), 1, 'has an account: it was not known yet';
+    # it was not known yet, unless the last write was a while ago
+    cmp_ok arrived('signup'), '<=', 1, 'has an account, if any';
     until_known($httpd);
     nothing_asked_ok($httpd, 8, 'then no request goes to Supabase');
     # also when it is time to probe PostgreSQL again

@@ -380,6 +380,7 @@ my %LINE = (
     UserSyncEnsureResponse    => 'Off', # mod_proxy is not loaded here
     UserSyncProxyAdmin        => 'Allow',
     UserSyncProxyHeaders      => 'Keep',
+    UserSyncServerStatus      => 'On',
 );
 
 # One value for all children and vhosts.
