@@ -9,10 +9,13 @@ package UserSync::Doors;
 #   $doors->sign_in(password => $person);
 #   $doors->seen;    {door => {kind of answer => n}}
 #
-# kind is "password", "mail" (nobody knows the password), "oauth" or
-# "anonymous". What a session needs to go on is kept in the person. The file
-# "lock" keeps whoever restarts the double (locked) from those who talk to its
-# control port.
+# kind is "password", "mail" (nobody knows the password), "oauth", "provider"
+# (whose name at the double is in "provider"), "saml" or "anonymous". What a
+# session needs to go on is kept in the person. The file "lock" keeps whoever
+# restarts the double (locked) from those who talk to its control port.
+#
+# auth => another URL of Supabase Auth: that of a server that forwards there;
+# check => sub { my ($door, $response) = @_; ... } is shown each answer.
 
 use strict;
 use warnings;
@@ -29,6 +32,7 @@ my $VERIFIER = 'the verifier of a browser that comes back';
 my %NEW = (
     password => [qw(signup signup register)],
     mail => ['otp'], oauth => ['id_token'], anonymous => ['anonymous'],
+    provider => ['callback'], saml => ['saml'],
 );
 my @SESSION = qw(refresh refresh refresh_route);
 my @MAILS = qw(otp magiclink recover link);
@@ -37,6 +41,8 @@ my %KNOWN = (
         @SESSION],
     mail => [qw(pkce), @MAILS, @SESSION],
     oauth => [qw(id_token id_token pkce mfa), @MAILS, @SESSION],
+    provider => [qw(callback callback pkce mfa), @SESSION],
+    saml => [qw(saml saml pkce), @SESSION],
     anonymous => [@SESSION, 'mfa'],
 );
 # those that two clients can use for one user at the same time
@@ -93,8 +99,8 @@ sub sign_in {
 sub _ask {
     my ($self, $door, $path, $data, %header) = @_;
     my $method = defined $data ? 'POST' : 'GET';
-    my $response = UserSync::HTTP->exchange($method,
-        $self->{double}->url . "/auth/v1/$path", $data,
+    my $base = $self->{auth} || $self->{double}->url . '/auth/v1';
+    my $response = UserSync::HTTP->exchange($method, "$base/$path", $data,
         apikey => $self->{double}->key,
         'X-Supabase-Api-Version' => '2024-01-01', %header);
     return $self->_count($door, $response, _kind($response));
@@ -114,6 +120,7 @@ sub _route {
 
 sub _count {
     my ($self, $door, $response, $kind) = @_;
+    $self->{check}->($door, $response) if $self->{check};
     $self->{seen}{$door}{$kind}++;
     my $slowest = \$self->{slowest}{$door};
     $$slowest = $response->{elapsed}
@@ -129,9 +136,10 @@ sub _kind {
     }
     my $status = $response->{status};
     my $told = _fragment($response);
-    return $told->{access_token} ? 200 : "303 $told->{error_description}"
-        if $status == 303;
-    my $json = ref $response->{json} eq 'HASH' ? $response->{json} : {};
+    return $told->{access_token} ? 200
+        : "$status " . ($told->{error_description} // 'without a text')
+        if $status =~ /^30[23]$/;
+    my $json = _object($response);
     return $status if $status == 200;
     return "$status " . join ': ', grep {defined} $json->{code},
         $json->{message};
@@ -152,7 +160,7 @@ sub _fragment {
 # Keeps the session, if there is one.
 sub _keep {
     my ($person, $response) = @_;
-    my $json = ref $response->{json} eq 'HASH' ? $response->{json} : {};
+    my $json = _object($response);
     my $session = $json->{access_token} ? $json
         : $json->{session} || _fragment($response);
     return 0 unless $session->{access_token};
@@ -163,11 +171,13 @@ sub _keep {
     return 1;
 }
 
-sub _code_of {
+# What an answer says, if it is an object.
+sub _object {
     my ($response) = @_;
-    return '' unless ref $response->{json} eq 'HASH';
-    return $response->{json}{code} || '';
+    return ref $response->{json} eq 'HASH' ? $response->{json} : {};
 }
+
+sub _code_of { return _object($_[0])->{code} || '' }
 
 # ---- passwords
 
@@ -196,14 +206,15 @@ sub _at_register {
         $self->_route(register => _credentials($person)));
 }
 
-# Follows the link of the mail, if there is one. Without a mail or a session
-# the account was there before.
+# Follows the link of the mail, if there is one. Where a user is named without a
+# mail or a session, the account was there before.
 sub _signed_up {
     my ($self, $person, $response) = @_;
     $person->{is_known} = 1 if _code_of($response) eq 'user_already_exists';
     return $response if $response->{status} != 200 || _keep($person, $response);
     my $mail = $self->_mail($person, 'confirmation');
-    $person->{is_known} = 1 unless $mail;
+    my $json = _object($response);
+    $person->{is_known} = 1 if !$mail && ($json->{id} || $json->{user_id});
     return $mail && $self->_follow('signup link', $mail, 'signup');
 }
 
@@ -289,7 +300,53 @@ sub _at_pkce {
         { auth_code => $code, code_verifier => $VERIFIER });
 }
 
+# The browser's way to a provider and back.
+sub _at_callback {
+    my ($self, $person) = @_;
+    my $base = $self->{double}->url;
+    my $next = "$base/auth/v1/authorize?provider=$person->{provider}";
+    for (1, 2) {
+        my $response = UserSync::HTTP->exchange(GET => $next);
+        $next = $response->{headers}{location} or return;
+    }
+    return $self->_ask('callback', $next =~ s{.*/auth/v1/}{}r);
+}
+
+sub _at_saml {
+    my ($self, $person) = @_;
+    my %form = (RelayState => 'http://127.0.0.1:3000/', SAMLResponse =>
+        $self->_control(sub {
+            $_[0]->saml_response(sub => "subject of $person->{email}",
+                email => $person->{email});
+        }));
+    return $self->_ask('saml', 'sso/saml/acs', join('&', map {
+            "$_=" . $form{$_} =~ s/(\W)/sprintf '%%%02X', ord $1/ger
+        } sort keys %form),
+        'Content-Type' => 'application/x-www-form-urlencoded');
+}
+
+# Another application gets a token of theirs, which they do not keep.
+sub _at_app {
+    my ($self, $person) = @_;
+    return unless $person->{id};
+    my $code = $self->_control(sub {
+        $_[0]->oauth_code($person->{id}, 'app', $VERIFIER);
+    });
+    $self->_ask('app', 'oauth/token', { grant_type => 'authorization_code',
+        client_id => 'app', code => $code, code_verifier => $VERIFIER });
+    return;
+}
+
 # ---- sessions that go on
+
+# The user of the token, who may have changed.
+sub _at_own {
+    my ($self, $person) = @_;
+    $self->_ask('own', 'user', undef,
+        Authorization => "Bearer $person->{access}");
+    return;
+}
+
 
 sub _at_refresh {
     my ($self, $person) = @_;
@@ -305,14 +362,12 @@ sub _at_refresh_route {
 sub _at_mfa {
     my ($self, $person) = @_;
     my @bearer = (Authorization => "Bearer $person->{access}");
-    my $factor = $self->_ask('factors', 'factors',
-        { factor_type => 'totp' }, @bearer);
-    return if $factor->{status} != 200;
-    my $path = "factors/$factor->{json}{id}";
-    my $challenge = $self->_ask('challenge', "$path/challenge", {}, @bearer);
-    return if $challenge->{status} != 200;
-    return $self->_ask('mfa', "$path/verify", { code => '123456',
-        challenge_id => $challenge->{json}{id} }, @bearer);
+    my $factor = _object($self->_ask('factors', 'factors',
+        { factor_type => 'totp' }, @bearer))->{id} or return;
+    my $challenge = _object($self->_ask('challenge',
+        "factors/$factor/challenge", {}, @bearer))->{id} or return;
+    return $self->_ask('mfa', "factors/$factor/verify",
+        { code => '123456', challenge_id => $challenge }, @bearer);
 }
 
 1;

@@ -115,20 +115,28 @@ sub _send {
 
 # ---- what an answer holds
 
-# The access token in an answer, wherever it is, or undef.
+# The access tokens in an answer, wherever they are.
+sub _tokens {
+    my ($response) = @_;
+    my $text = join "\n", @$response{grep { defined $response->{$_} }
+        qw(body unread)}, map { $_->[1] } @{ $response->{header_list} || [] };
+    return $text =~ /access_token"?[=:]\s*"?([^"&\s]+)/g;
+}
+
+# The first of them, or undef.
 sub token_in {
     my ($response) = @_;
-    my ($token) = join("\n", @$response{grep { defined $response->{$_} }
-        qw(body unread)}, map { $_->[1] } @{ $response->{header_list} || [] })
-        =~ /access_token"?[=:]\s*"?([^"&\s]+)/;
+    my ($token) = _tokens($response);
     return $token;
 }
 
-# The id of the user whose session an answer holds, or undef.
+# The id of the user whose session an answer holds, or undef. A body that is cut
+# off may have but a part of the token in Location.
 sub holder_of {
     my ($response) = @_;
-    my $token = token_in($response) or return;
-    return claims_in("access_token=$token")->{sub};
+    my ($id) = grep {defined}
+        map { eval { claims_in("access_token=$_")->{sub} } } _tokens($response);
+    return $id;
 }
 
 # ---- what is made at Supabase
