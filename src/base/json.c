@@ -179,7 +179,9 @@ static int is_string(const us_json *doc, const us_json_item *item,
     const char *end = p + item->len - 1;
     apr_size_t same = 0;
 
-    if (*p++ != '"') {
+    /* escapes are longer than what they mean */
+    if (*p++ != '"' || item->len < len + 2
+        || (len > 0 && *p != *text && *p != '\\')) {
         return 0;
     }
     while (p < end) {

@@ -138,8 +138,30 @@ static const unsigned char is_plain[256] = {
     [0x5D ... 0x7F] = 1,
 };
 
+/* A word whose top bits say which of the eight bytes of this one are not
+ * plain, or come after one that is not. */
+static apr_uint64_t not_plain(apr_uint64_t word)
+{
+    const apr_uint64_t ones = APR_UINT64_C(0x0101010101010101);
+    apr_uint64_t quote = word ^ ('"' * ones);
+    apr_uint64_t backslash = word ^ ('\\' * ones);
+
+    /* top bit set: no ASCII; a byte below 0x20, or 0, borrows */
+    return (word | (word - 0x20 * ones) | (quote - ones) | (backslash - ones))
+           & (0x80 * ones);
+}
+
 static const char *skip_plain(const char *p, const char *end)
 {
+    apr_uint64_t word;
+
+    while ((apr_size_t)(end - p) >= sizeof(word)) {
+        memcpy(&word, p, sizeof(word));
+        if (not_plain(word) != 0) {
+            break;
+        }
+        p += sizeof(word);
+    }
     while (p < end && is_plain[(unsigned char)*p]) {
         p++;
     }
