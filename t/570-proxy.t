@@ -74,10 +74,10 @@ sub session_ok {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $token = $response->{headers}{location} || $response->{body};
     my $id = claims_in($token)->{sub};
-    return is_deeply [$response->{status}, $id && has_row($id),
+    return is_deeply([$response->{status}, $id && has_row($id),
             [outcome($httpd)], $response->{headers}{'sb-auth-user-id'}],
         [$status || 200, 1, ['ok', $id], undef],
-        $name || 'a session and a row' or diag show($response);
+        $name || 'a session and a row') || diag show($response);
 }
 
 subtest 'sessions in the body' => sub {
