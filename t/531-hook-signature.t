@@ -176,8 +176,14 @@ CONF
                 "HTTP/$version, $size bytes" or diag $status;
         }
     }
-    my ($status, $said) = curl('-w', ' %{http_code}', '-d', '{}', '-H',
-        'Content-Type: application/json', $url);
+    # nobody reads the body: mod_http2 resets the stream after the answer, which
+    # this curl now and then takes for an error of the answer, its number 92
+    my $said = '';
+    wait_until {
+        (undef, $said) = curl('-w', ' %{http_code}', '-d', '{}', '-H',
+            'Content-Type: application/json', $url);
+        $said !~ /^curl: \(92\)/;
+    } 10, 'an answer that is not reset';
     like $said, qr/invalid_signature.* 401\z/s, 'unsigned';
     $tls->expect_log(qr/invalid_signature/);
 };
