@@ -105,7 +105,6 @@ my @STREAMS = (
         'Location: https://app.example.com/?code=1'],
     ['a redirect with an error', GET => '/callback', 302,
         'Location: https://app.example.com/#error=server_error'],
-    ['a page for people',     GET => '/verify', 200, 'Content-Type: text/html'],
 );
 
 for my $stream (@STREAMS) {
@@ -119,6 +118,16 @@ for my $stream (@STREAMS) {
         all_bytes($client);
     } $on, $plain;
     is $with, $without, "$name: each piece at once, byte for byte";
+}
+
+# Where browsers go, too, an answer is looked at: a page is none from its first
+# character on.
+{
+    my ($client, $visit) = $upstream->visit($on, GET => '/verify?token=x');
+    $visit->send_slowly(head(200, 'Content-Type: text/html', $CHUNKED));
+    at_once($client, $visit, chunks('<html>', 1), chunks('{"a":1}', 7),
+        "0\r\n\r\n");
+    is $client->response->{body}, '<html>{"a":1}', 'a page for people';
 }
 
 # A body that turns out not to be an object goes out from there on.
