@@ -58,7 +58,8 @@ $httpd->allow_log($_) for
     qr/usersync-(?:response|login|register|refresh): (?:store_una|upstream_)/,
     qr/usersync-\w+: (?:busy|outcome_unknown|ok, .*could not follow)\b/,
     qr/usersync-\w+: over_request_rate_limit/, qr/US012: /,
-    qr/\[proxy(?:_http)?:error\]/, qr/\[dbd:error\]/, qr/exit signal Killed/,
+    qr/\[proxy(?:_http)?:(?:error|warn)\]/, qr/\[dbd:error\]/,
+    qr/exit signal Killed/,
     qr/AH03490: scoreboard is full/, qr/\[deflate:(?:error|warn)\]/,
     qr/AH1039[23]: children are killed successively/;
 $httpd->start;
