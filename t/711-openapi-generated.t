@@ -51,8 +51,8 @@ my %least = (
     'register good 200' => 5, 'login good 200' => 10, 'login good 401' => 5,
     'refresh good 200' => 10, 'refresh good 401' => 2,
     'logout good 204' => 10,
-    map { ("$_ bad 400" => 15, "$_ bad 405" => 5, "$_ bad 415" => 1) }
-        qw(register login refresh logout),
+    (map { ("$_ bad 400" => 15, "$_ bad 405" => 5, "$_ bad 415" => 1) }
+            qw(register login refresh logout)),
     # its body may be left out, so that less is wrong with it
     'logout bad 400' => 10,
 );
