@@ -114,8 +114,6 @@ static us_exchange_state begin(us_exchange *exchange)
     }
     /* mod_cache would hand a session in a link out again, not looked at */
     r->no_cache |= exchange->location != NULL;
-    /* mod_cache would hand a session in a link out again, not looked at */
-    r->no_cache |= exchange->location != NULL;
     exchange->kept = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     return US_EXCHANGE_HELD;
 }
