@@ -182,6 +182,16 @@ sub fail_once {
         -from => next_address())->response;
 }
 
+# Waits for the circuit of a server to open: the last request counts when all of
+# it is over, not when it is answered.
+sub until_open {
+    my ($server, $name) = @_;
+    wait_until {
+        grep {/US012: circuit to \Q$name\E .* opens/} $server->log_since
+    } 20, "the circuit to $name to open";
+    return;
+}
+
 for my $failure (@FAILURE) {
     my ($name, $counts, $does, $status, $server) = @$failure;
     my $where = $failing->url('', $FAILS{$name});
@@ -189,6 +199,7 @@ for my $failure (@FAILURE) {
     my $asked = sub { ask($failing, POST => "$where/auth/v1$_[0]", {},
         -from => next_address()) };
     if ($counts) {
+        until_open($failing, "$FAILS{$name}.test");
         my $response = $asked->($GRANT);
         withheld_ok $response, 503, 'upstream_unavailable',
             "$name: opens the circuit";
@@ -224,6 +235,7 @@ subtest 'it closes again' => sub {
     $soon->expect_log(qr/usersync:error.* US012: circuit to .* opens/, 1);
     my $where = $soon->url;
     fail_once($where, sub { $_[0]->close }) for 1, 2;
+    until_open($soon, '127.0.0.1');
     # one after the other, until one may try
     my ($client, $visit);
     wait_until {
