@@ -357,8 +357,13 @@ CONF
     # the one seat is free, and the circuit closed
     my $free_ok = sub {
         my ($name) = @_;
-        my ($client, $visit) = $upstream->visit($where, POST => $GRANT,
-            -from => '127.0.0.' . ++$last);
+        my ($client, $visit);
+        # all of a request is over a moment after its line is in the log
+        wait_until {
+            $client = connection($where, from => '127.0.0.' . ++$last);
+            $client->send(post_bytes("$where/auth/v1$GRANT", {}));
+            $visit = $upstream->forwarded($client)
+        } 20, "a free seat when $name";
         my $text = session_json();
         $visit->send(whole(200, $text, $JSON));
         goes_out_ok $client, $text, "$name: the next one is served";

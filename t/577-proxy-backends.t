@@ -241,9 +241,7 @@ subtest 'it closes again' => sub {
     wait_until {
         $client = connection($where, from => next_address());
         $client->send(post_bytes("$where/auth/v1$GRANT", {}));
-        wait_until { length $client->arrived
-            or $visit = $upstream->waiting } 20, 'an answer or a request';
-        $visit;
+        $visit = $upstream->forwarded($client)
     } 20, 'one that may try';
     my $text = session_json();
     $visit->send(whole(200, $text, $JSON));

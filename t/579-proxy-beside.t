@@ -143,10 +143,7 @@ sub twice {
         my $client = connection($httpd->url('', $vhost));
         $client->send(UserSync::HTTP::build($method, $httpd->url(
             "/auth/v1$path", $vhost), $method eq 'POST' ? '{}' : undef));
-        my $visit;
-        wait_until { length $client->arrived or $visit = $upstream->waiting }
-            20, 'an answer or a request';
-        if ($visit) {
+        if (my $visit = $upstream->forwarded($client)) {
             $asked++;
             $visit->send($answer);
         }

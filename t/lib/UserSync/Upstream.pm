@@ -183,6 +183,15 @@ sub visit {
     return ($client, $self->next_request);
 }
 
+# The request of a client that has sent it, or nothing if httpd answers itself.
+sub forwarded {
+    my ($self, $client) = @_;
+    my $visit;
+    wait_until { length $client->arrived or $visit = $self->waiting } 20,
+        'an answer or a request';
+    return $visit;
+}
+
 # Asks, and has a block answer, such as a sender; returns the client.
 sub through {
     my ($self, $where, $method, $path, $answer, @more) = @_;
