@@ -78,6 +78,6 @@ typedef struct us_circuit {
 
 /* Looks at circuit i of those that there are, from 0; returns 0 after the
  * last one. */
-int us_breaker_look(int i, us_circuit *circuit);
+int us_breaker_look(int i, us_circuit *seen);
 
 #endif /* US_BREAKER_H */

@@ -48,7 +48,7 @@ void us_stats_child_init(void);
 /* --- counting --- */
 
 void us_stats_outcome(us_door door, us_outcome outcome);
-void us_stats_time(int timing, apr_interval_time_t elapsed);
+void us_stats_time(int which, apr_interval_time_t elapsed);
 void us_stats_tally(us_tally tally);
 
 /* The longest text of a trouble that is kept; the rest is cut off. */

@@ -18,7 +18,7 @@ static const char *label(apr_pool_t *pool, const char *text)
         if (*text == '"' || *text == '\\' || *text == '\n') {
             *to++ = '\\';
         }
-        *to++ = *text == '\n' ? 'n' : *text;
+        *to++ = (char)(*text == '\n' ? 'n' : *text);
     }
     *to++ = '"';
     *to = '\0';
