@@ -27,6 +27,7 @@ use UserSync::HTTP ();
 use UserSync::Load ();
 
 my $VERIFIER = 'the verifier of a browser that comes back';
+my $factors = 0;
 
 # By the kind of a user. The doors of %NEW make the account.
 my %NEW = (
@@ -359,11 +360,15 @@ sub _at_refresh_route {
     return $self->_route(refresh => { refresh_token => $person->{refresh} });
 }
 
+# Their factor is enrolled once: with it, a session must have two factors to
+# enroll another.
 sub _at_mfa {
     my ($self, $person) = @_;
     my @bearer = (Authorization => "Bearer $person->{access}");
-    my $factor = _object($self->_ask('factors', 'factors',
-        { factor_type => 'totp' }, @bearer))->{id} or return;
+    my $name = join '-', 'app', $$, ++$factors;
+    my $factor = $person->{factor} ||= _object($self->_ask('factors', 'factors',
+        { factor_type => 'totp', friendly_name => $name }, @bearer))->{id}
+        or return;
     my $challenge = _object($self->_ask('challenge',
         "factors/$factor/challenge", {}, @bearer))->{id} or return;
     return $self->_ask('mfa', "factors/$factor/verify",
