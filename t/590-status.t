@@ -34,12 +34,16 @@ sub samples {
             split /\n/, $text };
 }
 
-# A child looks at the table once a second at most: until each of them has seen
-# it, pages may differ.
+# A child repeats for a second what its last look at the table has found. Once
+# that second is over and $is holds without a break, all children know.
 sub in_all_children {
     my ($is, $name) = @_;
-    my $row = 0;
-    wait_until { $row = $is->() ? $row + 1 : 0; $row >= 60 } 30, $name;
+    my $since;
+    wait_until {
+        my $now = time;
+        $since = $is->() ? $since || $now : undef;
+        return $since && $now - $since > 1.2;
+    } 30, $name;
     return;
 }
 
