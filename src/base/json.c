@@ -168,22 +168,27 @@ static const char *text_of(const us_json *doc, const us_json_item *item)
     return doc->text + item->start;
 }
 
-/*
- * Is this item a string, or a name, and that text?  It is decoded as far as
- * the text goes along with it, into nothing that would have to be wiped.
- */
-static int is_string(const us_json *doc, const us_json_item *item,
-                     const char *text, apr_size_t len)
+/* The bytes between the quotes of a string. */
+static us_slice literal_of(const us_json *doc, const us_json_item *item)
 {
-    const char *p = text_of(doc, item);
-    const char *end = p + item->len - 1;
+    us_slice literal = {text_of(doc, item) + 1, item->len - 2};
+
+    return literal;
+}
+
+static int has_escape(us_slice literal)
+{
+    return memchr(literal.text, '\\', literal.len) != NULL;
+}
+
+/* Does a literal with escapes mean that text?  It is decoded as far as the text
+ * goes along with it, into nothing that would have to be wiped. */
+static int means(us_slice literal, const char *text, apr_size_t len)
+{
+    const char *p = literal.text;
+    const char *end = p + literal.len;
     apr_size_t same = 0;
 
-    /* escapes are longer than what they mean */
-    if (*p++ != '"' || item->len < len + 2
-        || (len > 0 && *p != *text && *p != '\\')) {
-        return 0;
-    }
     while (p < end) {
         char character[MAX_UTF8];
         apr_size_t size = decode_next(&p, character);
@@ -196,6 +201,22 @@ static int is_string(const us_json *doc, const us_json_item *item,
     return same == len;
 }
 
+/* Is this item a string, or a name, and that text? */
+static int is_string(const us_json *doc, const us_json_item *item,
+                     const char *text, apr_size_t len)
+{
+    us_slice literal;
+
+    if (*text_of(doc, item) != '"') {
+        return 0;
+    }
+    literal = literal_of(doc, item);
+    if (has_escape(literal)) {
+        return means(literal, text, len);
+    }
+    return literal.len == len && memcmp(literal.text, text, len) == 0;
+}
+
 /* The last member of that name; NULL: none, or item is not an object. */
 static const us_json_item *member(const us_json *doc, const us_json_item *item,
                                   const char *name)
@@ -204,13 +225,17 @@ static const us_json_item *member(const us_json *doc, const us_json_item *item,
     const us_json_item *found = NULL;
     const us_json_item *at;
     apr_size_t len = strlen(name);
+    char first = len > 0 ? *name : '"';
 
     if (*text_of(doc, item) != '{') {
         return NULL;
     }
-    /* a name, its value, the next name */
+    /* a name, its value, the next name; most differ in their first letter */
     for (at = item + 1; at < items + item->next; at = items + at[1].next) {
-        if (is_string(doc, at, name, len)) {
+        char letter = text_of(doc, at)[1];
+
+        if ((letter == first || letter == '\\')
+            && is_string(doc, at, name, len)) {
             found = at + 1;
         }
     }
@@ -249,11 +274,17 @@ us_json_type us_json_type_of(const us_json *doc, const char *const *path)
 static const decoded *decode(const us_json *doc, const us_json_item *item)
 {
     decoded *string = apr_palloc(doc->pool, sizeof(*string));
-    const char *p = text_of(doc, item) + 1;
-    const char *end = text_of(doc, item) + item->len - 1;
+    us_slice literal = literal_of(doc, item);
+    const char *p = literal.text;
+    const char *end = p + literal.len;
     char *out = apr_palloc(doc->pool, item->len); /* it gets no longer */
 
     string->text = out;
+    if (!has_escape(literal)) {
+        memcpy(out, p, literal.len);
+        out += literal.len;
+        p = end;
+    }
     while (p < end) {
         out += decode_next(&p, out);
     }

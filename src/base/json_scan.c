@@ -131,41 +131,68 @@ static const char *scan_escape(scanner *s)
 }
 
 /* The bytes that stand for themselves in a string: ASCII without control
- * characters, the quote and the backslash. */
-static const unsigned char is_plain[256] = {
-    [0x20 ... 0x21] = 1,
-    [0x23 ... 0x5B] = 1,
-    [0x5D ... 0x7F] = 1,
-};
-
-/* A word whose top bits say which of the eight bytes of this one are not
- * plain, or come after one that is not. */
-static apr_uint64_t not_plain(apr_uint64_t word)
+ * characters, the quote and the backslash.  Others are negative here. */
+static int is_plain(signed char c)
 {
-    const apr_uint64_t ones = APR_UINT64_C(0x0101010101010101);
-    apr_uint64_t quote = word ^ ('"' * ones);
-    apr_uint64_t backslash = word ^ ('\\' * ones);
+    return c >= 0x20 && c != '"' && c != '\\';
+}
 
-    /* top bit set: no ASCII; a byte below 0x20, or 0, borrows */
-    return (word | (word - 0x20 * ones) | (quote - ones) | (backslash - ones))
-           & (0x80 * ones);
+/* Sixteen bytes that are looked at as one (GCC's vectors), and what came of
+ * it. */
+typedef signed char sixteen __attribute__((vector_size(16)));
+typedef apr_uint64_t halves __attribute__((vector_size(16)));
+
+/* How many of the eight bytes that a half stands for come before the first one
+ * that is marked; big-endian machines count byte by byte. */
+static apr_size_t unmarked(apr_uint64_t half)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (apr_size_t)__builtin_ctzll(half) / 8;
+#else
+    (void)half;
+    return 0;
+#endif
 }
 
 static const char *skip_plain(const char *p, const char *end)
 {
-    apr_uint64_t word;
+    while ((apr_size_t)(end - p) >= sizeof(sixteen)) {
+        sixteen bytes;
+        halves special;
 
-    while ((apr_size_t)(end - p) >= sizeof(word)) {
-        memcpy(&word, p, sizeof(word));
-        if (not_plain(word) != 0) {
+        memcpy(&bytes, p, sizeof(bytes));
+        special = (halves)((bytes < 0x20) | (bytes == '"') | (bytes == '\\'));
+        if (special[0] != 0) {
+            p += unmarked(special[0]);
             break;
         }
-        p += sizeof(word);
+        if (special[1] != 0) {
+            p += sizeof(special[0]) + unmarked(special[1]);
+            break;
+        }
+        p += sizeof(bytes);
     }
-    while (p < end && is_plain[(unsigned char)*p]) {
+    while (p < end && is_plain((signed char)*p)) {
         p++;
     }
     return p;
+}
+
+/* p is at a byte that is not plain. */
+static const char *scan_special(scanner *s)
+{
+    apr_size_t len;
+
+    if (*s->p == '\\') {
+        return scan_escape(s);
+    }
+    if ((unsigned char)*s->p < 0x20) {
+        return "control character in a string";
+    }
+    len = utf8_length((const unsigned char *)s->p,
+                      (const unsigned char *)s->end);
+    s->p += len;
+    return len == 0 ? "invalid UTF-8" : NULL;
 }
 
 /* p is at a quote. */
@@ -173,31 +200,19 @@ static const char *scan_string(scanner *s)
 {
     const char *wrong = NULL;
 
-    s->p = skip_plain(s->p + 1, s->end);
-    while (s->p < s->end && *s->p != '"') {
-        if (*s->p == '\\') {
-            wrong = scan_escape(s);
-        }
-        else if ((unsigned char)*s->p < 0x20) {
-            wrong = "control character in a string";
-        }
-        else {
-            apr_size_t len = utf8_length((const unsigned char *)s->p,
-                                         (const unsigned char *)s->end);
-
-            wrong = len == 0 ? "invalid UTF-8" : NULL;
-            s->p += len;
-        }
-        if (wrong != NULL) {
-            return wrong;
-        }
-        s->p = skip_plain(s->p, s->end);
-    }
-    if (s->p == s->end) {
-        return no_end;
-    }
     s->p++;
-    return NULL;
+    while (wrong == NULL) {
+        s->p = skip_plain(s->p, s->end);
+        if (s->p == s->end) {
+            return no_end;
+        }
+        if (*s->p == '"') {
+            s->p++;
+            return NULL;
+        }
+        wrong = scan_special(s);
+    }
+    return wrong;
 }
 
 /* --- numbers and words --- */
@@ -350,8 +365,12 @@ static const char *scan_name(scanner *s, expectation *next)
     if (s->p == s->end) {
         return no_end;
     }
+    if (*s->p != ':') {
+        return no_token;
+    }
+    s->p++;
     *next = VALUE;
-    return skip_one(s, ":") ? NULL : no_token;
+    return NULL;
 }
 
 /* Takes one step; p is at a byte that is not white space. */
