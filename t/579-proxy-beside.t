@@ -64,16 +64,50 @@ sub visit {
 # ---- parts of pages, and other requests of httpd's own
 
 subtest 'server-side includes' => sub {
-    file('page.shtml', '<p><!--#include virtual="/auth/v1/settings" -->,'
-        . '<!--#include virtual="/auth/v1/admin/users" --></p>');
+    my $part = sub { qq{<!--#include virtual="/auth/v1/$_[0]" -->} };
+    file('page.shtml', '<p>' . join(',', map { $part->($_) } 'settings',
+        'user') . '</p>');
     my ($client, $visit) = visit(GET => "$on/page.shtml");
     is "$visit->{method} $visit->{path}", 'GET /auth/v1/settings', 'a part';
     $visit->send_slowly(head(200, $JSON, $CHUNKED), chunks('{"a":1}', 3));
     $visit->send("0\r\n\r\n");
     $visit = $upstream->next_request;
-    is $visit->{path}, '/auth/v1/admin/users', 'another part';
-    $visit->send(whole(403, '{"b":1}', $JSON));
+    is $visit->{path}, '/auth/v1/user', 'another part';
+    $visit->send(whole(401, '{"b":1}', $JSON));
     is $client->response->{body}, '<p>{"a":1},{"b":1}</p>', 'the page';
+
+    my @refused = ('admin/users', 'verify?token=x&type=magiclink',
+        'callback?code=x');
+    file('parts.shtml', '<p>' . join(',', map { $part->($_) } @refused,
+        'settings') . '</p>');
+    $httpd->allow_log(qr/AH01335|include:error/);
+    my $from = $httpd->log->mark;
+    ($client, $visit) = visit(GET => "$on/parts.shtml");
+    is $visit->{path}, '/auth/v1/settings', 'what may be no part is not asked';
+    $visit->send(whole(200, '{"a":1}', $JSON));
+    like $client->response->{body},
+        qr{^<p>(?:\[an error occurred[^,]*,){3}\{"a":1\}</p>$}, 'nor shown';
+    my @lines = grep {/usersync-response/} $httpd->log_since($from);
+    like $lines[0], qr/admin_not_proxied: a part of a page asks for an admin/,
+        'an admin path';
+    like $_, qr/not_allowed: a part of a page .*let the page link there/,
+        'a session' for @lines[1, 2];
+    is @lines, 3, 'a line for each' or diag @lines;
+};
+
+subtest 'two places at once' => sub {
+    my @to = ($LINK . token_for(sub => new_id()),
+        'Location: https://app.example.com/');
+    for my $order ([0, 1], [1, 0]) {
+        my $response = $upstream->through($on, GET => '/verify?token=x',
+            sender(whole(303, '', @to[@$order])))->response;
+        unlike show($response), qr/access_token/, 'the session is withheld';
+        like $response->{headers}{location}, qr/error_code=upstream_bad_answer/,
+            'and the client is told';
+    }
+    my $response = $upstream->through($on, GET => '/verify?token=x',
+        sender(whole(303, '', ($to[1]) x 2)))->response;
+    is $response->{status}, 303, 'two without a session pass';
 };
 
 subtest 'internal redirects' => sub {

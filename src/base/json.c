@@ -225,10 +225,13 @@ static const us_json_item *member(const us_json *doc, const us_json_item *item,
     const us_json_item *found = NULL;
     const us_json_item *at;
     apr_size_t len = strlen(name);
-    char first = len > 0 ? *name : '"';
+    char first = '"';
 
     if (*text_of(doc, item) != '{') {
         return NULL;
+    }
+    if (len > 0) {
+        first = *name;
     }
     /* a name, its value, the next name; most differ in their first letter */
     for (at = item + 1; at < items + item->next; at = items + at[1].next) {

@@ -87,20 +87,30 @@ static int may_hold_user(const us_exchange *exchange)
            && (exchange->is.guarded || is_json_type(r->content_type));
 }
 
+/* One of the answer's Location headers. */
+static int take_location(void *data, const char *name, const char *value)
+{
+    us_exchange *exchange = data;
+
+    (void)name;
+    exchange->locations++;
+    if (us_proxied_has_token(value)) {
+        exchange->location = value;
+    }
+    return 1;
+}
+
 /* Looks at the head of the answer: what is to become of its body? */
 static us_exchange_state begin(us_exchange *exchange)
 {
     request_rec *r = exchange->r;
-    const char *location = apr_table_get(r->headers_out, "Location");
 
     exchange->user_id = apr_table_get(r->headers_out, "Sb-Auth-User-Id");
     if (!exchange->reports && !us_config_proxy_headers(us_config_dir(r))) {
         remove_headers(r);
     }
-    if (location != NULL && us_proxied_has_token(location)) {
-        exchange->location = location;
-    }
-    else if (!may_hold_user(exchange)) {
+    apr_table_do(take_location, exchange, r->headers_out, "Location", NULL);
+    if (exchange->location == NULL && !may_hold_user(exchange)) {
         us_exchange_leave(exchange, health_of(r));
         if (!exchange->reports || !exchange->is.guarded
             || exchange->is_reported) {
@@ -137,6 +147,12 @@ static us_found find_user(us_exchange *exchange, us_slice body)
     const char *encoding = apr_table_getm(
         exchange->r->pool, exchange->r->headers_out, "Content-Encoding");
 
+    if (exchange->location != NULL && exchange->locations > 1) {
+        us_fail(&exchange->call, US_UPSTREAM_BAD_ANSWER,
+                "Supabase's answer leads to two places at once, and to one of "
+                "them with a session");
+        return US_FOUND_UNREAD;
+    }
     if (exchange->location != NULL) {
         return us_proxied_take_location(&exchange->call, exchange->location,
                                         exchange->user_id, columns,

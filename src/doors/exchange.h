@@ -46,6 +46,7 @@ typedef struct us_exchange {
     us_exchange_state state;
     const char *location; /* of a redirect with a session; NULL: it may be in
                            * the body */
+    int locations;        /* headers of that name */
     const char *user_id;  /* whose session it is about to be; NULL: unknown */
     int began;            /* something but white space has come */
     apr_bucket_brigade *kept;

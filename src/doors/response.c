@@ -110,8 +110,7 @@ static apr_status_t end_exchange(void *data)
 }
 
 /*
- * Subrequests are left alone: what they bring is a part of a page, and a
- * redirect is not passed on.  An answer that Supabase compresses although it
+ * Subrequests have no filter: see check_part.  An answer that Supabase compresses although it
  * was not asked to is inflated by mod_deflate, if that is there; it sees to it
  * itself that it touches no other.
  */
@@ -263,12 +262,61 @@ static int refuse(us_exchange *exchange, ap_filter_t *f, us_outcome outcome)
                : AP_FILTER_ERROR;
 }
 
+/* May a part of a page ask for this? */
+static us_outcome may_include(const request_rec *r, us_call *call,
+                              const char *target)
+{
+    us_proxied is = us_proxied_of(r->pool, r->method, target, r->args);
+
+    if (is.is_admin && !us_config_proxy_admin(us_config_dir(r))) {
+        return us_fail(call, US_ADMIN_REFUSED,
+                       "a part of a page asks for an administrator's path");
+    }
+    if (!is.is_admin && is.body != US_PROXIED_NOBODY
+        && is.body != US_PROXIED_USER) {
+        return us_fail(call, US_NOT_ALLOWED,
+                       "a part of a page asks for what may be a session: let "
+                       "the page link there instead");
+    }
+    return US_OK;
+}
+
+/*
+ * A subrequest, such as mod_include makes: what it brings becomes text of a
+ * page.  A session is none, in a body or in a redirect's, which shows its
+ * tokens.
+ */
+static int check_part(request_rec *r)
+{
+    int mode = us_config_response(us_config_dir(r));
+    const char *target = target_of(r);
+    us_outcome outcome;
+    us_call call;
+
+    if (mode == US_RESPONSE_OFF || target == NULL) {
+        return DECLINED;
+    }
+    us_reply_begin(
+        r, &call,
+        mode == US_RESPONSE_REPORT ? US_DOOR_REPORT : US_DOOR_RESPONSE);
+    outcome = may_include(r, &call, target);
+    if (outcome == US_OK) {
+        return DECLINED;
+    }
+    us_reply_name(r, &call);
+    us_reply_log(r, &call, outcome, NULL);
+    return mode == US_RESPONSE_REPORT ? DECLINED : us_reply_status(outcome);
+}
+
 int us_response_check(request_rec *r)
 {
     ap_filter_t *f = filter_of(r);
     us_exchange *exchange = f != NULL ? f->ctx : NULL;
     us_outcome outcome;
 
+    if (r->main != NULL) {
+        return check_part(r);
+    }
     if (exchange == NULL) {
         return DECLINED;
     }
