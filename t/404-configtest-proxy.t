@@ -377,6 +377,49 @@ subtest 'where a key is no fault' => sub {
     fine_ok('in the answer', $allowed->("Header set apikey $SECRET"));
 };
 
+# ---- certificates
+
+subtest 'certificates that nobody verifies' => sub {
+    my $tls = UserSync::Configtest->new(without => [qw(http2 status)]);
+    my @engine = ('SSLProxyEngine On');
+    my @verify = (@engine, 'SSLProxyVerify require');
+    my $warned = sub {
+        my ($name, @lines) = @_;
+        $tls->warned_ok($BASE . lines(@lines), $name,
+            qr/US004: .*[(]\S+:\d+[)], but takes any server for Supabase/,
+            qr/say SSLProxyVerify require beside SSLProxyEngine/);
+    };
+    my $fine = sub { $tls->accepted_ok($BASE . lines(@_[1 .. $#_]), $_[0]) };
+    $warned->('none', @engine, location($HOSTED, $ON));
+    $warned->('Report', @engine, location($HOSTED,
+        'UserSyncEnsureResponse Report'));
+    $warned->($_, @engine, "SSLProxyVerify $_", location($HOSTED, $ON))
+        for qw(none optional optional_no_ca);
+    $warned->('a server', @engine, "RewriteEngine On\n$ON",
+        'RewriteRule "^/auth/(.*)" "https://10.0.0.1/$1" [P]');
+    $warned->('HTTP/2', @engine, location('ProxyPass "h2://10.0.0.1/"', $ON));
+    $warned->('a handler', @engine, location(
+        'SetHandler "proxy:https://10.0.0.1/"', $ON));
+    $warned->('told once', @engine, location($HOSTED, $ON),
+        $tls->vhost('shop.example', 'UserSyncTable members'));
+    $warned->('a vhost', @engine, $tls->vhost('shop.example',
+        location($HOSTED, $ON)));
+    $warned->('another vhost verifies', @engine,
+        $tls->vhost('shop.example', location($HOSTED, $ON)),
+        $tls->vhost('fine.example', @verify, location($HOSTED, $ON)));
+    $fine->('verified', @verify, location($HOSTED, $ON));
+    $fine->('in <Proxy>', section('Proxy "https://abcdefgh.supabase.co/"',
+        @verify), location($HOSTED, $ON));
+    $fine->('in the vhost', $tls->vhost('shop.example', @verify,
+        location($HOSTED, $ON)));
+    $fine->('by the main server', @verify, $tls->vhost('shop.example',
+        @engine, location($HOSTED, $ON)));
+    $fine->('Off', @engine, location($HOSTED));
+    $fine->('without TLS', location($LOCAL, $ON));
+    $fine->('a target of its own', @engine, $HOSTED =~ s{ }{ /all/ }r,
+        location($LOCAL, $ON));
+};
+
 # ---- .htaccess
 
 subtest 'not in .htaccess' => sub {

@@ -376,8 +376,9 @@ static int has_own_lines(const server_rec *s, const server_rec *main_server)
 typedef struct check {
     apr_pool_t *pool;
     const server_rec *main_server;
-    int main_uses_store; /* then its vhosts do, too, as they inherit it */
-    int main_misproxies; /* the same */
+    int main_uses_store;    /* then its vhosts do, too, as they inherit it */
+    int main_misproxies;    /* the same */
+    int main_is_unverified; /* the same */
 } check;
 
 /* Checks mod_dbd for a server that has a door.  What a vhost
@@ -410,12 +411,25 @@ static const char *check_lines(apr_pool_t *pool, const us_server_conf *conf)
  * that one alone. */
 static const char *check_response(check *run, const server_rec *s)
 {
-    const char *wrong = run->main_misproxies
-                            ? NULL
-                            : us_proxy_check(run->pool, s, run->main_server);
+    const char *unverified;
+    const char *wrong;
 
+    if (run->main_misproxies) {
+        return NULL;
+    }
+    wrong = us_proxy_check(run->pool, s, run->main_server, &unverified);
     if (s == run->main_server) {
         run->main_misproxies = wrong != NULL;
+    }
+    if (wrong == NULL && unverified != NULL && !run->main_is_unverified) {
+        run->main_is_unverified = s == run->main_server;
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "US004: %s: mod_ssl encrypts what is forwarded (%s), but "
+                     "takes any server for Supabase, whose answers decide who "
+                     "gets a row: say SSLProxyVerify require beside "
+                     "SSLProxyEngine, with SSLProxyVerifyDepth and "
+                     "SSLProxyCACertificateFile",
+                     where(run->pool, s), unverified);
     }
     return wrong;
 }
@@ -493,7 +507,7 @@ static int check_server(check *run, server_rec *s)
 int us_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                     server_rec *s)
 {
-    check run = {ptemp, s, 0, 0};
+    check run = {.pool = ptemp, .main_server = s};
     int fine = 1;
 
     (void)pconf;

@@ -21,9 +21,11 @@ typedef struct scope {
     const ap_directive_t *error_override;
     const ap_directive_t *preserve_host;
     const ap_directive_t *hosted; /* leads to Supabase's own servers */
+    const ap_directive_t *tls;    /* leads to a server with TLS */
     const ap_directive_t
         *secrets[KEY_HEADERS];   /* a key of an admin in there */
     const ap_directive_t *admin; /* UserSyncProxyAdmin Allow */
+    const ap_directive_t **found_tls; /* set where it counts */
 } scope;
 
 /* --- reading a line --- */
@@ -58,13 +60,20 @@ static int is_hosted_url(const char *word)
     return 0;
 }
 
-static int has_hosted_url(apr_pool_t *pool, const ap_directive_t *line)
+/* "https:", "h2:" and, behind a handler's or a socket's name, the same. */
+static int is_tls_url(const char *word)
+{
+    return strstr(word, "https://") != NULL || strstr(word, "h2://") != NULL;
+}
+
+static int has_word(apr_pool_t *pool, const ap_directive_t *line,
+                    int (*is)(const char *word))
 {
     const char *args = line->args;
     int found = 0;
 
     while (*args != '\0' && !found) {
-        found = is_hosted_url(ap_getword_conf(pool, &args));
+        found = is(ap_getword_conf(pool, &args));
     }
     return found;
 }
@@ -114,12 +123,12 @@ static void apply_target(apr_pool_t *pool, const ap_directive_t *line,
     if (is_named(line, "RewriteRule") && !has_proxy_flag(pool, line)) {
         return;
     }
-    if (has_hosted_url(pool, line)) {
-        here->hosted = line;
+    if (here->inside && is_named(line, "ProxyPass")) {
+        here->hosted = NULL; /* the section has its own target */
+        here->tls = NULL;
     }
-    else if (here->inside && is_named(line, "ProxyPass")) {
-        here->hosted = NULL; /* the section's own target */
-    }
+    here->hosted = has_word(pool, line, is_hosted_url) ? line : here->hosted;
+    here->tls = has_word(pool, line, is_tls_url) ? line : here->tls;
 }
 
 /* --- keys of admins --- */
@@ -223,6 +232,9 @@ static const char *judge(apr_pool_t *pool, const scope *here)
 
     if (!here->ensures) {
         return NULL;
+    }
+    if (here->tls != NULL) {
+        *here->found_tls = here->tls;
     }
     if (here->error_override != NULL) {
         return apr_psprintf(pool,
@@ -368,14 +380,31 @@ static const char *judge_places(apr_pool_t *pool,
     return wrong;
 }
 
+/* Does mod_ssl verify a server somewhere below this line, or after it? */
+static int verifies(apr_pool_t *pool, const ap_directive_t *line)
+{
+    for (; line != NULL; line = line->next) {
+        if ((is_named(line, "SSLProxyVerify")
+             && if_says(pool, line, "require") != NULL)
+            || (is_section(line) && !is_named(line, "<VirtualHost")
+                && verifies(pool, line->first_child))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 const char *us_proxy_check(apr_pool_t *pool, const server_rec *s,
-                           const server_rec *main_server)
+                           const server_rec *main_server,
+                           const char **unverified)
 {
     apr_array_header_t *places = apr_array_make(pool, 8, sizeof(place));
     const ap_directive_t *lines = us_conftree_lines(s);
-    scope here = {0};
+    const ap_directive_t *tls = NULL;
+    scope here = {.found_tls = &tls};
     const char *wrong;
 
+    *unverified = NULL;
     if (ap_find_linked_module("mod_proxy.c") == NULL) {
         return "UserSyncEnsureResponse is about what mod_proxy forwards, and "
                "mod_proxy is not loaded: add LoadModule proxy_module and "
@@ -388,5 +417,12 @@ const char *us_proxy_check(apr_pool_t *pool, const server_rec *s,
     apply_level(pool, lines, &here);
     add_places(places, lines);
     wrong = judge(pool, &here);
-    return wrong == NULL ? judge_places(pool, places, &here) : wrong;
+    wrong = wrong == NULL ? judge_places(pool, places, &here) : wrong;
+    /* without mod_ssl nothing is forwarded there */
+    if (tls != NULL && ap_find_linked_module("mod_ssl.c") != NULL
+        && !verifies(pool, us_conftree_lines(main_server))
+        && (s == main_server || !verifies(pool, lines))) {
+        *unverified = place_of(pool, tls);
+    }
+    return wrong;
 }

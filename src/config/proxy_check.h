@@ -16,9 +16,13 @@
  * for the same or for paths below, and if it is the main server's in virtual
  * hosts, too.
  *
- * Returns NULL, or what is wrong, allocated from pool.
+ * unverified  set to the "FILE:LINE" of a target whose certificate mod_ssl does
+ *             not verify, as no line of the server says so; NULL: there is none
+ *
+ * Returns NULL, or what is wrong.  Both are allocated from pool.
  */
 const char *us_proxy_check(apr_pool_t *pool, const server_rec *s,
-                           const server_rec *main_server);
+                           const server_rec *main_server,
+                           const char **unverified);
 
 #endif /* US_PROXY_CHECK_H */
