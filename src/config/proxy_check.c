@@ -23,8 +23,8 @@ typedef struct scope {
     const ap_directive_t *hosted; /* leads to Supabase's own servers */
     const ap_directive_t *tls;    /* leads to a server with TLS */
     const ap_directive_t
-        *secrets[KEY_HEADERS];   /* a key of an admin in there */
-    const ap_directive_t *admin; /* UserSyncProxyAdmin Allow */
+        *secrets[KEY_HEADERS];        /* a key of an admin in there */
+    const ap_directive_t *admin;      /* UserSyncProxyAdmin Allow */
     const ap_directive_t **found_tls; /* set where it counts */
 } scope;
 

@@ -296,9 +296,9 @@ static int check_part(request_rec *r)
     if (mode == US_RESPONSE_OFF || target == NULL) {
         return DECLINED;
     }
-    us_reply_begin(
-        r, &call,
-        mode == US_RESPONSE_REPORT ? US_DOOR_REPORT : US_DOOR_RESPONSE);
+    us_reply_begin(r, &call,
+                   mode == US_RESPONSE_REPORT ? US_DOOR_REPORT
+                                              : US_DOOR_RESPONSE);
     outcome = may_include(r, &call, target);
     if (outcome == US_OK) {
         return DECLINED;
