@@ -18,9 +18,17 @@
 
 /* --- the answer's head --- */
 
+static int is_about_session(const char *name)
+{
+    /* few names begin with this letter */
+    return (*name == 's' || *name == 'S')
+           && strncasecmp(name, SESSION_HEADERS, sizeof(SESSION_HEADERS) - 1)
+                  == 0;
+}
+
 static int keep_others(void *headers, const char *name, const char *value)
 {
-    if (strncasecmp(name, SESSION_HEADERS, sizeof(SESSION_HEADERS) - 1) != 0) {
+    if (!is_about_session(name)) {
         apr_table_addn(headers, name, value);
     }
     return 1;
@@ -31,7 +39,7 @@ static int is_session_header(void *found, const char *name, const char *value)
     int *is = found;
 
     (void)value;
-    *is = strncasecmp(name, SESSION_HEADERS, sizeof(SESSION_HEADERS) - 1) == 0;
+    *is = is_about_session(name);
     return !*is;
 }
 

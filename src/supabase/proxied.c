@@ -262,6 +262,7 @@ static int take_request(const char *method, const apr_array_header_t *segments,
             known = 1;
             if (is_one_of(rules[i].methods, method)) {
                 *is = rules[i].is;
+                break;
             }
         }
     }
