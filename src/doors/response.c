@@ -110,9 +110,9 @@ static apr_status_t end_exchange(void *data)
 }
 
 /*
- * Subrequests have no filter: see check_part.  An answer that Supabase compresses although it
- * was not asked to is inflated by mod_deflate, if that is there; it sees to it
- * itself that it touches no other.
+ * Subrequests have no filter: see check_part.  An answer that Supabase
+ * compresses although it was not asked to is inflated by mod_deflate, if that
+ * is there; it sees to it itself that it touches no other.
  */
 void us_response_insert(request_rec *r, us_response *response)
 {
