@@ -29,7 +29,7 @@ typedef enum us_event_format {
  *           deleted user has neither e-mail nor phone.
  *
  * Returns US_OK, or US_INVALID_REQUEST if the body is no such event.  Sets
- * call->about to what happened to which table, for the log.
+ * call->topic, and call->about to what happened to which table, for the log.
  */
 us_outcome us_event_payload_read(us_call *call, us_slice body,
                                  us_event_format format,

@@ -31,7 +31,8 @@ typedef struct us_hook_payload {
  * payload  filled in on US_OK
  *
  * Returns US_OK, or US_INVALID_REQUEST if the body is not what Supabase sends.
- * Sets call->about to the names of the hook and of the method, for the log.
+ * Sets call->topic, and call->about to the names of the hook and of the method,
+ * for the log.
  */
 us_outcome us_hook_payload_read(us_call *call, us_slice body,
                                 const apr_array_header_t *columns,

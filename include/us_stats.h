@@ -30,6 +30,10 @@ typedef enum us_tally {
     US_TALLY_CACHE_KNOWN, /* nothing had to be asked */
     US_TALLY_CACHE_UNKNOWN,
     US_TALLY_EMAIL_STALE,
+    /* let through without a row that is sure, and with OnError Allow */
+    US_TALLY_UNSYNCED_GATE,
+    US_TALLY_UNSYNCED_HOOK,
+    US_TALLY_UNSYNCED_REPORT, /* what On would have withheld for that */
     US_TALLIES
 } us_tally;
 
@@ -48,6 +52,9 @@ void us_stats_child_init(void);
 /* --- counting --- */
 
 void us_stats_outcome(us_door door, us_outcome outcome);
+/* A hook or an event; US_OK of an event: nothing had to be changed. */
+void us_stats_topic(us_topic topic, us_outcome outcome);
+
 void us_stats_time(int which, apr_interval_time_t elapsed);
 void us_stats_tally(us_tally tally);
 
@@ -69,6 +76,7 @@ typedef struct us_histogram {
 typedef struct us_stats {
     apr_time_t since; /* when counting began */
     apr_uint64_t outcomes[US_DOOR_COUNT][US_OUTCOME_COUNT];
+    apr_uint64_t topics[US_TOPIC_COUNT][US_OUTCOME_COUNT];
     apr_uint64_t tallies[US_TALLIES];
     us_histogram timings[US_TIMINGS];
 } us_stats;

@@ -43,6 +43,10 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates);
  */
 us_outcome us_users_check(us_users *users, us_call *call);
 
+/* What is known to be wrong with the table, so that new users get no row, or
+ * nobody is found; allocated from pool.  NULL: nothing. */
+const char *us_users_misfit(us_users *users, apr_pool_t *pool);
+
 /*
  * Makes sure that a user has a row: the cache knows it, or the table has it,
  * or it is created and then seen.  One thread of a child at a time does this

@@ -129,6 +129,20 @@ typedef enum us_door {
     US_DOOR_COUNT
 } us_door;
 
+/* What the project tells a hook or an event door about. */
+typedef enum us_topic {
+    US_TOPIC_NONE, /* the request is neither */
+    US_TOPIC_TOKEN,
+    US_TOPIC_BEFORE_CREATED,
+    US_TOPIC_AFTER_CREATED,
+    US_TOPIC_UNKNOWN_HOOK, /* one that is not served, not signed, not read */
+    US_TOPIC_INSERT,
+    US_TOPIC_UPDATE,
+    US_TOPIC_DELETE,
+    US_TOPIC_UNKNOWN_EVENT,
+    US_TOPIC_COUNT
+} us_topic;
+
 /* The routes: the name for SetHandler, and what Supabase is asked for. */
 #define US_ROUTE_PREFIX "usersync-"
 #define US_HOOK_HANDLER "usersync-hook"
@@ -171,6 +185,7 @@ typedef struct us_call {
     const char *cause;          /* for the log: what happened and what to do */
     const char *about; /* for the log: what differs between the lines of one
                         * cause, such as the user; or NULL */
+    us_topic topic;    /* for counting; its sender has been verified */
     us_health health;  /* of Supabase, according to its answer */
     int foreign;     /* the answer belonged to another request: do not use its
                       * connection again */

@@ -17,7 +17,7 @@
 
 /* A module that is loaded again may be another version: the name changes with
  * the layout. */
-#define RETAINED "mod_usersync-stats-1-"
+#define RETAINED "mod_usersync-stats-2-"
 
 /* How long a trouble may be written; after that its child has ended with it. */
 #define LEASE apr_time_from_sec(2)
@@ -36,6 +36,7 @@ typedef struct timing {
 /* What some of the children count. */
 typedef struct lane {
     counter outcomes[US_DOOR_COUNT][US_OUTCOME_COUNT];
+    counter topics[US_TOPIC_COUNT][US_OUTCOME_COUNT];
     counter tallies[US_TALLIES];
     timing timings[US_TIMINGS];
     char apart[64]; /* no two lanes share a line of the processor's cache */
@@ -107,6 +108,13 @@ void us_stats_outcome(us_door door, us_outcome outcome)
 {
     if (mine != NULL) {
         add(&mine->outcomes[door][outcome], 1);
+    }
+}
+
+void us_stats_topic(us_topic topic, us_outcome outcome)
+{
+    if (mine != NULL) {
+        add(&mine->topics[topic][outcome], 1);
     }
 }
 
@@ -196,6 +204,16 @@ void us_stats_trouble_add(us_door door, us_outcome outcome, const char *cause)
 
 /* --- reading --- */
 
+/* Adds n counters that stand one after the other. */
+static void add_counters(apr_uint64_t *to, counter *from, apr_size_t n)
+{
+    apr_size_t i;
+
+    for (i = 0; i < n; i++) {
+        to[i] += atomic_load(&from[i]);
+    }
+}
+
 static void add_timing(us_histogram *to, timing *from)
 {
     int i;
@@ -212,7 +230,6 @@ static void add_timing(us_histogram *to, timing *from)
 void us_stats_read(us_stats *stats)
 {
     int l;
-    int d;
     int i;
 
     memset(stats, 0, sizeof(*stats));
@@ -223,14 +240,14 @@ void us_stats_read(us_stats *stats)
     for (l = 0; l < LANES; l++) {
         lane *from = &shared->lanes[l];
 
-        for (d = 0; d < US_DOOR_COUNT; d++) {
-            for (i = 0; i < US_OUTCOME_COUNT; i++) {
-                stats->outcomes[d][i] += atomic_load(&from->outcomes[d][i]);
-            }
+        for (i = 0; i < US_DOOR_COUNT; i++) {
+            add_counters(stats->outcomes[i], from->outcomes[i],
+                         US_OUTCOME_COUNT);
         }
-        for (i = 0; i < US_TALLIES; i++) {
-            stats->tallies[i] += atomic_load(&from->tallies[i]);
+        for (i = 0; i < US_TOPIC_COUNT; i++) {
+            add_counters(stats->topics[i], from->topics[i], US_OUTCOME_COUNT);
         }
+        add_counters(stats->tallies, from->tallies, US_TALLIES);
         for (i = 0; i < US_TIMINGS; i++) {
             add_timing(&stats->timings[i], &from->timings[i]);
         }

@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include "exchange.h"
+#include "us_stats.h"
 #include "us_wipe.h"
 
 #include <http_protocol.h>
@@ -95,6 +96,13 @@ static void send_now(request_rec *r)
     ap_pass_brigade(r->connection->output_filters, bb);
 }
 
+/* Is the user's row what is missing, or at least not sure to be there? */
+static int lacks_row(us_outcome outcome)
+{
+    return outcome == US_STORE_UNAVAILABLE || outcome == US_TABLE_MISFIT
+           || outcome == US_ROW_REFUSED || outcome == US_ROW_CONFLICT;
+}
+
 /* What On would have answered.  It asks the table before it forwards some
  * requests, whatever comes of them. */
 static us_outcome find_verdict(us_exchange *exchange)
@@ -108,6 +116,9 @@ static us_outcome find_verdict(us_exchange *exchange)
 
     if (!exchange->is_decided) {
         outcome = us_exchange_settle(exchange, body, &withheld);
+        if (withheld && lacks_row(outcome)) {
+            us_stats_tally(US_TALLY_UNSYNCED_REPORT);
+        }
     }
     cause = call->cause;
     if (exchange->is.guarded && !exchange->is_reported

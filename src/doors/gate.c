@@ -48,7 +48,7 @@ us_gate *us_gate_create(apr_pool_t *pchild, server_rec *s, us_users *users)
     gate->users = users;
     gate->unsynced = us_unsynced_create(
         pchild, s, "requests were let through without a row",
-        "UserSyncEnsureOnError");
+        "UserSyncEnsureOnError", US_TALLY_UNSYNCED_GATE);
     return gate;
 }
 

@@ -36,8 +36,9 @@ us_hook *us_hook_create(apr_pool_t *pchild, server_rec *s, us_users *users)
     hook->users = users;
     hook->webhook = us_webhook_create(pchild, conf->hook_secrets);
     hook->columns = us_config_columns(pchild, conf);
-    hook->unsynced = us_unsynced_create(
-        pchild, s, "tokens went out without a row", "UserSyncHookOnError");
+    hook->unsynced
+        = us_unsynced_create(pchild, s, "tokens went out without a row",
+                             "UserSyncHookOnError", US_TALLY_UNSYNCED_HOOK);
     if (*us_config_hook_forward(conf) != '\0') {
         hook->forward = us_hook_forward_create(pchild, conf);
         if (hook->forward == NULL) {

@@ -55,7 +55,7 @@ const char *us_status_timing(int timing)
     return names[timing];
 }
 
-apr_int64_t us_status_count(const us_status_view *view, us_door door, int i)
+apr_int64_t us_status_sum(const apr_uint64_t *counts, int i)
 {
     const char *code = us_reply_code((us_outcome)i);
     apr_int64_t sum = 0;
@@ -66,10 +66,15 @@ apr_int64_t us_status_count(const us_status_view *view, us_door door, int i)
             if (k < i) {
                 return -1;
             }
-            sum += (apr_int64_t)view->stats.outcomes[door][k];
+            sum += (apr_int64_t)counts[k];
         }
     }
     return sum;
+}
+
+apr_int64_t us_status_count(const us_status_view *view, us_door door, int i)
+{
+    return us_status_sum(view->stats.outcomes[door], i);
 }
 
 int us_status_is_well(const us_status_view *view)
@@ -116,6 +121,12 @@ static void look_at_tables(request_rec *r, us_status_view *view)
             = table->outcome == US_OK ? NULL : us_reply_code(table->outcome);
         if (table->outcome != US_OK && call.cause != NULL) {
             table->cause = call.cause;
+        }
+        if (table->outcome == US_OK || table->outcome == US_TABLE_MISFIT) {
+            const char *misfit = us_users_misfit(each->users, r->pool);
+
+            table->is_misfit = misfit != NULL;
+            table->cause = misfit != NULL ? misfit : table->cause;
         }
     }
 }

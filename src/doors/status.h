@@ -15,7 +15,8 @@
 typedef struct us_status_table {
     const char *server; /* whose it is */
     us_outcome outcome;
-    const char *cause; /* NULL: it answers */
+    const char *cause; /* NULL: it answers, and is as it must be */
+    int is_misfit;     /* not so: new users get no row, or nobody is found */
 } us_status_table;
 
 typedef struct us_status_view {
@@ -37,6 +38,9 @@ const char *us_status_timing(int timing);
  * outcomes may have one code: the first of them has the sum, the others -1.
  */
 apr_int64_t us_status_count(const us_status_view *view, us_door door, int i);
+
+/* The same of any counts by outcome. */
+apr_int64_t us_status_sum(const apr_uint64_t *counts, int i);
 
 /* Does everything work? */
 int us_status_is_well(const us_status_view *view);

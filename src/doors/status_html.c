@@ -70,7 +70,8 @@ static void write_tables(apr_bucket_brigade *out, const us_status_view *view)
 
         apr_brigade_printf(out, NULL, NULL, "<tr><th>%s</th><td>",
                            escaped(out->p, table->server));
-        write_badge(out, table->outcome == US_OK, "up", "down");
+        write_badge(out, table->outcome == US_OK && !table->is_misfit, "up",
+                    table->outcome == US_OK ? "does not match" : "down");
         apr_brigade_printf(
             out, NULL, NULL, "</td><td>%s</td></tr>\n",
             table->cause == NULL ? "" : escaped(out->p, table->cause));
@@ -173,6 +174,9 @@ static void write_rows(apr_bucket_brigade *out, const us_status_view *view)
     write_row(out, "Rows created", n[US_TALLY_ROW_CREATED]);
     write_row(out, "Rows updated", n[US_TALLY_ROW_UPDATED]);
     write_row(out, "Rows deleted", n[US_TALLY_ROW_DELETED]);
+    write_row(out, "Let through without a row that is sure",
+              n[US_TALLY_UNSYNCED_GATE] + n[US_TALLY_UNSYNCED_HOOK]
+                  + n[US_TALLY_UNSYNCED_REPORT]);
     write_row(out, "E-mails that could not follow", n[US_TALLY_EMAIL_STALE]);
     write_row(out, "Users the cache knew", n[US_TALLY_CACHE_KNOWN]);
     write_row(out, "Users it did not know", n[US_TALLY_CACHE_UNKNOWN]);

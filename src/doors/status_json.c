@@ -79,6 +79,8 @@ static void write_state(apr_bucket_brigade *out, const us_status_view *view)
         apr_brigade_printf(out, NULL, NULL, "%s{\"server\":%s,\"up\":%s",
                            i > 0 ? "," : "", quote(out->p, table->server),
                            table->outcome == US_OK ? "true" : "false");
+        apr_brigade_printf(out, NULL, NULL, ",\"misfit\":%s",
+                           table->is_misfit ? "true" : "false");
         if (table->cause != NULL) {
             apr_brigade_printf(out, NULL, NULL, ",\"cause\":%s",
                                quote(out->p, table->cause));
@@ -142,6 +144,12 @@ void us_status_json(apr_bucket_brigade *out, const us_status_view *view)
                        n[US_TALLY_ROW_CREATED], n[US_TALLY_ROW_UPDATED],
                        n[US_TALLY_ROW_DELETED], n[US_TALLY_EMAIL_STALE],
                        n[US_TALLY_CACHE_KNOWN], n[US_TALLY_CACHE_UNKNOWN]);
+    apr_brigade_printf(out, NULL, NULL,
+                       ",\"unsynced\":{\"gate\":%" APR_UINT64_T_FMT
+                       ",\"hook\":%" APR_UINT64_T_FMT
+                       ",\"report\":%" APR_UINT64_T_FMT "}",
+                       n[US_TALLY_UNSYNCED_GATE], n[US_TALLY_UNSYNCED_HOOK],
+                       n[US_TALLY_UNSYNCED_REPORT]);
     write_requests(out, view);
     write_timings(out, view);
     write_state(out, view);

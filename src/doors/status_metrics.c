@@ -58,6 +58,71 @@ static void write_requests(apr_bucket_brigade *out, const us_status_view *view)
     }
 }
 
+/* The same of hooks and events. */
+static void write_topics(apr_bucket_brigade *out, const us_status_view *view,
+                         const char *name, us_topic first, us_topic last)
+{
+    static const char *const topics[US_TOPIC_COUNT]
+        = {[US_TOPIC_TOKEN] = "name=\"customize-access-token\"",
+           [US_TOPIC_BEFORE_CREATED] = "name=\"before-user-created\"",
+           [US_TOPIC_AFTER_CREATED] = "name=\"after-user-created\"",
+           [US_TOPIC_UNKNOWN_HOOK] = "name=\"unknown\"",
+           [US_TOPIC_INSERT] = "type=\"insert\"",
+           [US_TOPIC_UPDATE] = "type=\"update\"",
+           [US_TOPIC_DELETE] = "type=\"delete\"",
+           [US_TOPIC_UNKNOWN_EVENT] = "type=\"unknown\""};
+    us_topic topic;
+    int i;
+
+    for (topic = first; topic <= last; topic++) {
+        us_outcome usual = last == US_TOPIC_UNKNOWN_EVENT ? US_APPLIED : US_OK;
+
+        for (i = 0; i < US_OUTCOME_COUNT; i++) {
+            apr_int64_t n = us_status_sum(view->stats.topics[topic], i);
+            int is_idle = i == US_OK && usual == US_APPLIED;
+
+            if (n > 0 || (n == 0 && i == (int)usual)) {
+                apr_brigade_printf(
+                    out, NULL, NULL,
+                    "usersync_%s_total{%s,result=\"%s\"} %" APR_INT64_T_FMT
+                    "\n",
+                    name, topics[topic],
+                    is_idle ? "unchanged" : us_reply_code((us_outcome)i), n);
+            }
+        }
+    }
+}
+
+static void write_doors(apr_bucket_brigade *out, const us_status_view *view,
+                        int openmetrics)
+{
+    begin(out, openmetrics, "requests", "counter",
+          "Requests by where they came in and how they ended.");
+    write_requests(out, view);
+    begin(out, openmetrics, "hook", "counter",
+          "Requests to the hook by its name at Supabase and their result.");
+    write_topics(out, view, "hook", US_TOPIC_TOKEN, US_TOPIC_UNKNOWN_HOOK);
+    begin(out, openmetrics, "events", "counter",
+          "Events by what happened at Supabase and their result.");
+    write_topics(out, view, "events", US_TOPIC_INSERT, US_TOPIC_UNKNOWN_EVENT);
+}
+
+static void write_unsynced(apr_bucket_brigade *out, const us_status_view *view,
+                           int openmetrics)
+{
+    const apr_uint64_t *n = view->stats.tallies;
+
+    begin(out, openmetrics, "unsynced", "counter",
+          "What was let through although no row of the user was sure.");
+    apr_brigade_printf(
+        out, NULL, NULL,
+        "usersync_unsynced_total{route=\"gate\"} %" APR_UINT64_T_FMT "\n"
+        "usersync_unsynced_total{route=\"hook\"} %" APR_UINT64_T_FMT "\n"
+        "usersync_unsynced_total{route=\"report\"} %" APR_UINT64_T_FMT "\n",
+        n[US_TALLY_UNSYNCED_GATE], n[US_TALLY_UNSYNCED_HOOK],
+        n[US_TALLY_UNSYNCED_REPORT]);
+}
+
 static void write_tallies(apr_bucket_brigade *out, const us_status_view *view,
                           int openmetrics)
 {
@@ -162,15 +227,28 @@ static void write_gauges(apr_bucket_brigade *out, const us_status_view *view,
                            us_status_timing((int)circuit->operation),
                            circuit->is_open);
     }
+}
+
+static void write_tables(apr_bucket_brigade *out, const us_status_view *view,
+                         int openmetrics)
+{
+    const us_status_table *tables
+        = (const us_status_table *)view->tables->elts;
+    int i;
+
     begin(out, openmetrics, "store_up", "gauge",
           "1 if the users table can be asked.");
     for (i = 0; i < view->tables->nelts; i++) {
-        const us_status_table *table
-            = &APR_ARRAY_IDX(view->tables, i, us_status_table);
-
         apr_brigade_printf(
             out, NULL, NULL, "usersync_store_up{server=%s} %d\n",
-            label(out->p, table->server), table->outcome == US_OK);
+            label(out->p, tables[i].server), tables[i].outcome == US_OK);
+    }
+    begin(out, openmetrics, "store_misfit", "gauge",
+          "1 if the users table is not as the directives say.");
+    for (i = 0; i < view->tables->nelts; i++) {
+        apr_brigade_printf(
+            out, NULL, NULL, "usersync_store_misfit{server=%s} %d\n",
+            label(out->p, tables[i].server), tables[i].is_misfit);
     }
 }
 
@@ -185,12 +263,12 @@ void us_status_metrics(apr_bucket_brigade *out, const us_status_view *view,
           "When counting began.");
     apr_brigade_printf(out, NULL, NULL, "usersync_start_time_seconds %.3f\n",
                        (double)view->stats.since / 1e6);
-    begin(out, openmetrics, "requests", "counter",
-          "Requests by where they came in and how they ended.");
-    write_requests(out, view);
+    write_doors(out, view, openmetrics);
+    write_unsynced(out, view, openmetrics);
     write_tallies(out, view, openmetrics);
     write_timings(out, view, openmetrics);
     write_gauges(out, view, openmetrics);
+    write_tables(out, view, openmetrics);
     if (openmetrics) {
         apr_brigade_puts(out, NULL, NULL, "# EOF\n");
     }

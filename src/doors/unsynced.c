@@ -11,6 +11,7 @@ struct us_unsynced {
     server_rec *server;
     const char *what;
     const char *directive;
+    us_tally tally;
     volatile apr_uint32_t count; /* since the store failed */
 };
 
@@ -34,13 +35,15 @@ static apr_status_t tell_at_the_end(void *unsynced)
 }
 
 us_unsynced *us_unsynced_create(apr_pool_t *pchild, server_rec *s,
-                                const char *what, const char *directive)
+                                const char *what, const char *directive,
+                                us_tally tally)
 {
     us_unsynced *unsynced = apr_pcalloc(pchild, sizeof(*unsynced));
 
     unsynced->server = s;
     unsynced->what = what;
     unsynced->directive = directive;
+    unsynced->tally = tally;
     apr_pool_cleanup_register(pchild, unsynced, tell_at_the_end,
                               apr_pool_cleanup_null);
     return unsynced;
@@ -49,6 +52,7 @@ us_unsynced *us_unsynced_create(apr_pool_t *pchild, server_rec *s,
 void us_unsynced_count(us_unsynced *unsynced)
 {
     apr_atomic_inc32(&unsynced->count);
+    us_stats_tally(unsynced->tally);
 }
 
 void us_unsynced_is_over(us_unsynced *unsynced)

@@ -9,6 +9,8 @@
 #ifndef US_UNSYNCED_H
 #define US_UNSYNCED_H
 
+#include "us_stats.h"
+
 #include <httpd.h>
 
 typedef struct us_unsynced us_unsynced; /* of one door, in this child */
@@ -18,9 +20,11 @@ typedef struct us_unsynced us_unsynced; /* of one door, in this child */
  *
  * what       such as "requests were let through without a row"
  * directive  that allows it
+ * tally      where us_stats.h counts them
  */
 us_unsynced *us_unsynced_create(apr_pool_t *pchild, server_rec *s,
-                                const char *what, const char *directive);
+                                const char *what, const char *directive,
+                                us_tally tally);
 
 /* One more. */
 void us_unsynced_count(us_unsynced *unsynced);

@@ -230,10 +230,34 @@ int us_reply_status(us_outcome outcome)
     return outcomes[outcome].status;
 }
 
+/* A hook's request that proved nothing may claim to be any hook. */
+static us_topic topic_of(const us_call *call)
+{
+    if (call->topic != US_TOPIC_NONE) {
+        return call->topic;
+    }
+    return call->door == US_DOOR_HOOK    ? US_TOPIC_UNKNOWN_HOOK
+           : call->door == US_DOOR_EVENT ? US_TOPIC_UNKNOWN_EVENT
+                                         : US_TOPIC_NONE;
+}
+
+static void count_topic(const us_call *call, us_outcome outcome)
+{
+    us_topic topic = topic_of(call);
+
+    if (topic != US_TOPIC_NONE) {
+        int is_idle = outcome == US_APPLIED && !call->created && !call->updated
+                      && !call->deleted;
+
+        us_stats_topic(topic, is_idle ? US_OK : outcome);
+    }
+}
+
 /* Every request comes by here once. */
 static void count(const us_call *call, us_outcome outcome)
 {
     us_stats_outcome(call->door, outcome);
+    count_topic(call, outcome);
     us_stats_time(US_TIMING_STORE, call->store_time);
     if (call->door <= US_DOOR_LOGOUT) {
         us_stats_time((int)call->door, call->upstream_time);

@@ -47,6 +47,11 @@ static change change_of(const char *type)
     return what;
 }
 
+static const us_topic topics[] = {[INSERTED] = US_TOPIC_INSERT,
+                                  [UPDATED] = US_TOPIC_UPDATE,
+                                  [DELETED] = US_TOPIC_DELETE,
+                                  [UNKNOWN_CHANGE] = US_TOPIC_UNKNOWN_EVENT};
+
 static int has(const us_json *doc, const char *name)
 {
     return us_json_type_of(doc, US_JSON_PATH(name)) != US_JSON_NONE;
@@ -103,6 +108,7 @@ static us_outcome check_table(event *e, us_event_format format)
     else {
         call->about = apr_pstrdup(call->pool, type);
     }
+    call->topic = topics[e->what];
     return e->what != UNKNOWN_CHANGE
                ? US_OK
                : invalid(call, "its type is not INSERT, UPDATE or DELETE");

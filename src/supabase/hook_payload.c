@@ -72,6 +72,12 @@ static us_outcome take_user(us_call *call, const us_json *doc,
     return US_OK;
 }
 
+static const us_topic topics[]
+    = {[US_HOOK_TOKEN] = US_TOPIC_TOKEN,
+       [US_HOOK_BEFORE_CREATED] = US_TOPIC_BEFORE_CREATED,
+       [US_HOOK_AFTER_CREATED] = US_TOPIC_AFTER_CREATED,
+       [US_HOOK_OTHER] = US_TOPIC_UNKNOWN_HOOK};
+
 static us_outcome take(us_call *call, const us_json *doc,
                        const apr_array_header_t *columns,
                        us_hook_payload *payload)
@@ -81,6 +87,7 @@ static us_outcome take(us_call *call, const us_json *doc,
         = us_log_name(doc, US_JSON_PATH("authentication_method"));
 
     payload->kind = kind_of(name);
+    call->topic = topics[payload->kind];
     call->about = apr_pstrcat(call->pool, name,
                               payload->kind == US_HOOK_TOKEN ? ", " : NULL,
                               method, NULL);

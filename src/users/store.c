@@ -419,14 +419,16 @@ int us_store_is_in_doubt(us_store *store, int creates)
     return creates && us_clock_now() - atomic_load(&store->wrote) > FRESH_TIME;
 }
 
+/* Who has no row. */
+static const us_identity nobody = {
+    .id = NIL_UUID,
+    .snapshot = 1,
+    .values = {{.text = NIL_UUID}},
+};
+
 us_outcome us_store_probe(us_store *store, us_call *call, apr_time_t deadline,
                           int creates)
 {
-    static const us_identity nobody = {
-        .id = NIL_UUID,
-        .snapshot = 1,
-        .values = {{.text = NIL_UUID}},
-    };
     us_visit v = {.store = store,
                   .call = call,
                   .identity = &nobody,
@@ -446,6 +448,27 @@ us_outcome us_store_probe(us_store *store, us_call *call, apr_time_t deadline,
     }
     if (outcome == US_OK && creates) {
         outcome = pretend_insert(&v);
+    }
+    us_visit_end(&v);
+    return outcome;
+}
+
+us_outcome us_store_inspect(us_store *store, us_call *call,
+                            apr_time_t deadline)
+{
+    us_visit v = {.store = store,
+                  .call = call,
+                  .identity = &nobody,
+                  .deadline = deadline};
+    us_row row;
+    us_outcome outcome;
+
+    if (!us_visit_begin(&v)) {
+        return US_STORE_UNAVAILABLE;
+    }
+    outcome = us_visit_inspect(&v);
+    if (outcome == US_OK) {
+        outcome = us_visit_look(&v, &row);
     }
     us_visit_end(&v);
     return outcome;

@@ -53,6 +53,15 @@ us_outcome us_store_probe(us_store *store, us_call *call, apr_time_t deadline,
                           int creates);
 
 /*
+ * The same for a health check: looks at the catalog in any case, so that the
+ * fence knows of a misfit, and at the table.
+ *
+ * Returns US_OK if look-ups work, else as us_store_probe.
+ */
+us_outcome us_store_inspect(us_store *store, us_call *call,
+                            apr_time_t deadline);
+
+/*
  * Makes sure that the user of a proven identity has a row, and that its e-mail
  * follows Supabase's.  If so, this takes one round trip and no write.  After a
  * write the row is looked up again: OK is what was read.  For an identity that

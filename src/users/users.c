@@ -10,6 +10,8 @@
 
 #include <ap_mpm.h>
 
+#include <apr_strings.h>
+
 #include <stdatomic.h>
 #include <string.h>
 
@@ -217,12 +219,21 @@ us_outcome us_users_check(us_users *users, us_call *call)
         outcome = hung(call);
     }
     else {
-        outcome = us_store_probe(users->store, call,
-                                 start + limit_time(users, call), 0);
+        outcome = us_store_inspect(users->store, call,
+                                   start + limit_time(users, call));
         report(users, call, outcome, NOBODY, start, ticket);
     }
     atomic_store(&users->checked, (int)outcome);
     return outcome;
+}
+
+const char *us_users_misfit(us_users *users, apr_pool_t *pool)
+{
+    us_misfit misfit;
+
+    return us_fence_misfit(users->fence, &misfit)
+               ? apr_pstrdup(pool, misfit.text)
+               : NULL;
 }
 
 /* --- one user --- */
