@@ -74,6 +74,9 @@ const char *us_reply_door(us_door door);
 /* The HTTP status of an outcome; 0 if it has none of its own. */
 int us_reply_status(us_outcome outcome);
 
+/* The level of its log line: APLOG_... */
+int us_reply_level(us_outcome outcome);
+
 /* The other parts of us_reply_send, without the answer: the notes for
  * CustomLog and the one line about the request.  Arguments as there. */
 void us_reply_note(request_rec *r, const us_call *call, us_outcome outcome,

@@ -147,6 +147,8 @@ subtest 'the files in conf' => sub {
     my $key = "$ENV{USERSYNC_RUN}/publishable.key";
     passes("Define USERSYNC_SUPABASE_KEY_FILE $key\n"
         . text_of('conf/usersync-example.conf'), 'usersync-example.conf');
+    passes(module_config() . text_of('conf/usersync-log.conf'),
+        'usersync-log.conf');
     like text_of('conf/usersync.load'),
         qr/\A# Depends: dbd socache_shmcb\nLoadModule usersync_module \S+\n\z/,
         'usersync.load is what a2enmod wants';

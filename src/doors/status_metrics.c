@@ -3,6 +3,8 @@
 #include "status.h"
 #include "us_reply.h"
 
+#include <http_log.h>
+
 #include <apr_strings.h>
 
 #include <string.h>
@@ -38,16 +40,33 @@ static void begin(apr_bucket_brigade *out, int openmetrics, const char *name,
                        suffix, help);
 }
 
+static int is_used(const us_status_view *view, int door)
+{
+    int i = 0;
+
+    while (i < US_OUTCOME_COUNT && view->stats.outcomes[door][i] == 0) {
+        i++;
+    }
+    return i < US_OUTCOME_COUNT;
+}
+
+/* A rate sees the first of something only if it was there before, as 0.  So
+ * is what is worth an alert, of all doors that are in use. */
 static void write_requests(apr_bucket_brigade *out, const us_status_view *view)
 {
     int door;
     int i;
 
     for (door = 0; door < US_DOOR_COUNT; door++) {
+        int level = is_used(view, door) ? APLOG_WARNING : -1;
+
         for (i = 0; i < US_OUTCOME_COUNT; i++) {
             apr_int64_t n = us_status_count(view, (us_door)door, i);
 
-            if (n > 0 || (n == 0 && i == US_OK)) {
+            if (n > 0
+                || (n == 0
+                    && (i == US_OK
+                        || us_reply_level((us_outcome)i) <= level))) {
                 apr_brigade_printf(out, NULL, NULL,
                                    "usersync_requests_total{route=\"%s\","
                                    "code=\"%s\"} %" APR_INT64_T_FMT "\n",

@@ -230,6 +230,11 @@ int us_reply_status(us_outcome outcome)
     return outcomes[outcome].status;
 }
 
+int us_reply_level(us_outcome outcome)
+{
+    return outcomes[outcome].level;
+}
+
 /* A hook's request that proved nothing may claim to be any hook. */
 static us_topic topic_of(const us_call *call)
 {
