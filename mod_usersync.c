@@ -11,6 +11,7 @@
 #include "us_breaker.h"
 #include "us_cache.h"
 #include "us_config.h"
+#include "us_dump.h"
 #include "us_event.h"
 #include "us_sign_in.h"
 #include "us_sign_out.h"
@@ -520,6 +521,7 @@ static void register_hooks(apr_pool_t *pool)
     us_pg_register_hooks();
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(us_config_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(us_dump_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     /* before mod_dbd, which connects in its own child_init */
     ap_hook_child_init(child_environment, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -13,6 +13,7 @@
 typedef struct us_cache_choice {
     const ap_socache_provider_t *provider; /* NULL: none */
     ap_socache_instance_t *instance;
+    const char *text; /* what the directive says; NULL: the default */
 } us_cache_choice;
 
 /*

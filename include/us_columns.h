@@ -44,6 +44,12 @@ typedef struct us_column {
 const char *us_column_parse(apr_pool_t *pool, const char *field,
                             const char *name, us_column *column);
 
+/* The field of a column, as us_column_parse takes it. */
+const char *us_column_field(apr_pool_t *pool, const us_column *column);
+
+/* Two fields are the same if their kind and, for metadata, their key are. */
+int us_column_same_field(const us_column *a, const us_column *b);
+
 /* Adds a column to a list; it replaces an earlier one for the same field. */
 void us_columns_set(apr_array_header_t *columns, const us_column *column);
 

@@ -45,7 +45,7 @@ typedef enum us_on_delete {
     US_ON_DELETE_DELETE
 } us_on_delete;
 
-#define US_MEMBER(type, name, start, rest) type name;
+#define US_MEMBER(type, name, start, rest, directive, kind) type name;
 
 typedef struct us_server_conf {
     US_SERVER_OPTIONS(US_MEMBER, US_MEMBER)
@@ -56,13 +56,13 @@ typedef struct us_dir_conf {
 } us_dir_conf;
 
 /* Getters: the configured value, or the default. */
-#define US_NO_GETTER(type, name, start, rule)
-#define US_SERVER_GETTER(type, name, unset, fallback)                 \
-    static inline type us_config_##name(const us_server_conf *conf)   \
-    {                                                                 \
-        return conf->name != (unset) ? conf->name : (type)(fallback); \
+#define US_NO_GETTER(type, name, start, rule, directive, kind)
+#define US_SERVER_GETTER(type, name, unset, fallback, directive, kind) \
+    static inline type us_config_##name(const us_server_conf *conf)    \
+    {                                                                  \
+        return conf->name != (unset) ? conf->name : (type)(fallback);  \
     }
-#define US_DIR_GETTER(type, name, unset, fallback)                    \
+#define US_DIR_GETTER(type, name, unset, fallback, directive, kind)   \
     static inline type us_config_##name(const us_dir_conf *conf)      \
     {                                                                 \
         return conf->name != (unset) ? conf->name : (type)(fallback); \

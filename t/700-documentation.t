@@ -186,7 +186,7 @@ subtest 'the directives' => sub {
 sub defaults_in_code {
     my %value;
     while ($code =~ /\bOPTION\([\w *]+,\s*(\w+),[^,]+?,\s*\\?\s*
-            (apr_time_from_sec\(\d+\)|\d+|".+?")\)/gx) {
+            (apr_time_from_sec\(\d+\)|\d+|".+?"),\s/gx) {
         my ($name, $value) = (uc $1, $2);
         $value{$name} = $value
             if $name =~ /TIMEOUT|TABLE|_PERCENT|SIZE|BREAKER/;
@@ -201,8 +201,8 @@ sub defaults_in_code {
     return %value;
 }
 
-# OPTION(apr_interval_time_t, store_timeout, US_UNSET, apr_time_from_sec(3)) is
-# UserSyncStoreTimeout 3s.
+# OPTION(apr_interval_time_t, store_timeout, US_UNSET, apr_time_from_sec(3), ...)
+# is UserSyncStoreTimeout 3s.
 subtest 'the defaults' => sub {
     my %code = defaults_in_code();
     cmp_ok keys %code, '>=', 9, 'those in the source can be read';

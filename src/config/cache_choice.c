@@ -19,7 +19,7 @@ static const char *choose(apr_pool_t *pool, apr_pool_t *temp_pool,
                           const char *name, const char *args,
                           us_cache_choice **choice)
 {
-    us_cache_choice chosen = {NULL, NULL};
+    us_cache_choice chosen = {NULL, NULL, NULL};
     const char *wrong;
 
     chosen.provider = ap_lookup_provider(AP_SOCACHE_PROVIDER_GROUP, name,
@@ -51,12 +51,19 @@ const char *us_cache_choose(apr_pool_t *pool, apr_pool_t *temp_pool,
         = args != NULL ? apr_pstrmemdup(pool, arg, (apr_size_t)(args - arg))
                        : arg;
 
+    const char *wrong = NULL;
+
     if (strcasecmp(arg, "none") == 0) {
         *choice = apr_pcalloc(pool, sizeof(**choice));
-        return NULL;
     }
-    return choose(pool, temp_pool, name, args != NULL ? args + 1 : NULL,
-                  choice);
+    else {
+        wrong = choose(pool, temp_pool, name, args != NULL ? args + 1 : NULL,
+                       choice);
+    }
+    if (wrong == NULL) {
+        (*choice)->text = apr_pstrdup(pool, arg);
+    }
+    return wrong;
 }
 
 const char *us_cache_choose_default(apr_pool_t *pool, apr_pool_t *temp_pool,

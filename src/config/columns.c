@@ -8,25 +8,28 @@
 
 #include <string.h>
 
+static const struct {
+    const char *name;
+    us_field_kind kind;
+    int takes_key;
+} fields[] = {{"id", US_FIELD_ID, 0},
+              {"email", US_FIELD_EMAIL, 0},
+              {"phone", US_FIELD_PHONE, 0},
+              {"is_anonymous", US_FIELD_IS_ANONYMOUS, 0},
+              {"banned_until", US_FIELD_BANNED_UNTIL, 0},
+              {"deleted_at", US_FIELD_DELETED_AT, 0},
+              {"updated_at", US_FIELD_UPDATED_AT, 0},
+              {"user_metadata.", US_FIELD_USER_METADATA, 1},
+              {"app_metadata.", US_FIELD_APP_METADATA, 1}};
+
+#define FIELDS (sizeof(fields) / sizeof(fields[0]))
+
 /* Sets the column's field and key; returns 0 if there is no such field. */
 static int parse_field(const char *arg, us_column *column)
 {
-    static const struct {
-        const char *name;
-        us_field_kind kind;
-        int takes_key;
-    } fields[] = {{"id", US_FIELD_ID, 0},
-                  {"email", US_FIELD_EMAIL, 0},
-                  {"phone", US_FIELD_PHONE, 0},
-                  {"is_anonymous", US_FIELD_IS_ANONYMOUS, 0},
-                  {"banned_until", US_FIELD_BANNED_UNTIL, 0},
-                  {"deleted_at", US_FIELD_DELETED_AT, 0},
-                  {"updated_at", US_FIELD_UPDATED_AT, 0},
-                  {"user_metadata.", US_FIELD_USER_METADATA, 1},
-                  {"app_metadata.", US_FIELD_APP_METADATA, 1}};
     apr_size_t i;
 
-    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+    for (i = 0; i < FIELDS; i++) {
         apr_size_t len = strlen(fields[i].name);
 
         if (strncmp(arg, fields[i].name, len) == 0
@@ -37,6 +40,16 @@ static int parse_field(const char *arg, us_column *column)
         }
     }
     return 0;
+}
+
+const char *us_column_field(apr_pool_t *pool, const us_column *column)
+{
+    apr_size_t i = 0;
+
+    while (i < FIELDS - 1 && fields[i].kind != column->field) {
+        i++;
+    }
+    return apr_pstrcat(pool, fields[i].name, column->key, NULL);
 }
 
 const char *us_column_parse(apr_pool_t *pool, const char *field,
@@ -61,8 +74,7 @@ const char *us_column_parse(apr_pool_t *pool, const char *field,
                : NULL;
 }
 
-/* Two fields are the same if their kind and, for metadata, their key are. */
-static int same_field(const us_column *a, const us_column *b)
+int us_column_same_field(const us_column *a, const us_column *b)
 {
     return a->field == b->field
            && (a->key == NULL || strcmp(a->key, b->key) == 0);
@@ -73,7 +85,8 @@ void us_columns_set(apr_array_header_t *columns, const us_column *column)
     int i;
 
     for (i = 0; i < columns->nelts; i++) {
-        if (same_field(&APR_ARRAY_IDX(columns, i, us_column), column)) {
+        if (us_column_same_field(&APR_ARRAY_IDX(columns, i, us_column),
+                                 column)) {
             APR_ARRAY_IDX(columns, i, us_column) = *column;
             return;
         }

@@ -26,10 +26,11 @@ static apr_array_header_t *merge_columns(apr_pool_t *pool,
     return merged;
 }
 
-#define START(type, name, start, rest) conf->name = (start);
-#define MERGE_SET(type, name, unset, fallback) \
+#define START(type, name, start, rest, directive, kind) conf->name = (start);
+#define MERGE_SET(type, name, unset, fallback, directive, kind) \
     merged->name = add->name != (unset) ? add->name : base->name;
-#define MERGE_BY_RULE(type, name, start, rule) merged->name = (rule);
+#define MERGE_BY_RULE(type, name, start, rule, directive, kind) \
+    merged->name = (rule);
 
 void *us_config_create_server(apr_pool_t *pool, server_rec *s)
 {

@@ -87,7 +87,12 @@ const char *us_set_ensure_user(cmd_parms *cmd, void *dir, const char *arg)
 {
     us_dir_conf *conf = dir;
 
-    return parse_expr(cmd, arg, &conf->user_expr);
+    const char *wrong = parse_expr(cmd, arg, &conf->user_expr);
+
+    if (wrong == NULL) {
+        conf->user_text = arg;
+    }
+    return wrong;
 }
 
 const char *us_set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
@@ -101,6 +106,7 @@ const char *us_set_ensure_email(cmd_parms *cmd, void *dir, const char *arg)
     if (wrong == NULL) {
         us_directive_own_conf(cmd);
         conf->email_expr = expr;
+        conf->email_text = none ? NULL : arg;
         conf->no_email = none;
     }
     return wrong;

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Each directive of the table is in conf/usersync.conf and has a section in
-# docs/directives.md, and no document has one that is not in the table.
+# docs/directives.md, is shown by -D DUMP_USERSYNC, and no document has one that
+# is not in the table.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
 table=$(sed -n '/^const command_rec us_directives\[\]/,/^ *{NULL}/p' \
@@ -30,6 +31,12 @@ compare conf/usersync.conf < <(
 compare docs/directives.md < <(
     sed -nE 's/^#+ (UserSync[A-Za-z]+)[[:space:]]*$/\1/p' docs/directives.md
 )
+
+# -D DUMP_USERSYNC prints what options.h names
+shown=$(grep -oE '"UserSync[A-Za-z]+"' src/config/options.h | tr -d '"' | sort)
+twice=$(uniq -d <<<"$shown")
+[[ ! $twice ]] || found "src/config/options.h has twice: ${twice//$'\n'/ }"
+compare src/config/options.h <<<"$shown"
 
 # names in passing must exist, too, except for the one that CONTRIBUTING.md
 # adds

@@ -135,6 +135,10 @@ breaks directives 'conf/usersync.conf lacks UserSyncTimeout' \
     edit conf/usersync.conf 's/#UserSyncTimeout /# UserSyncTimeout /'
 breaks directives 'docs/directives.md lacks UserSyncTable' \
     edit docs/directives.md '/^### UserSyncTable$/d'
+breaks directives 'src/config/options.h lacks UserSyncEnsureHeaders' \
+    edit src/config/options.h 's/"UserSyncEnsureHeaders", flag/NULL, part/'
+breaks directives 'src/config/options.h has twice: UserSyncEnsure' \
+    edit src/config/options.h 's/"UserSyncEnsureHeaders"/"UserSyncEnsure"/'
 breaks directives 'docs/gate.md speaks of UserSyncEnsured' \
     last docs/gate.md 'See UserSyncEnsured.'
 breaks directives 'README.md speaks of UserSyncPhantom' \
