@@ -101,6 +101,10 @@ apr_uint64_t us_pg_pool_history(const us_pg_pool *pg);
  * as one text; lives as long as the pool. */
 const char *us_pg_pool_lines(const us_pg_pool *pg);
 
+/* How many connections somebody has borrowed now; sets how many may be: DBDMax,
+ * or 0 before the first one. */
+int us_pg_pool_lent(us_pg_pool *pg, int *most);
+
 /* Has PostgreSQL been away for longer than the pool's patience? */
 int us_pg_pool_is_away(us_pg_pool *pg);
 

@@ -37,7 +37,7 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates);
 /*
  * Asks PostgreSQL whether users can be looked up now, as a request would.  For
  * health checks: in each child one look a second at most, whose finding the
- * others share.
+ * others share, its cause included.
  *
  * Returns as us_users_ready.
  */
@@ -46,6 +46,15 @@ us_outcome us_users_check(us_users *users, us_call *call);
 /* What is known to be wrong with the table, so that new users get no row, or
  * nobody is found; allocated from pool.  NULL: nothing. */
 const char *us_users_misfit(us_users *users, apr_pool_t *pool);
+
+/* For the status page: the connections of this child.  most is 0 as long as
+ * nobody has needed one. */
+typedef struct us_users_connections {
+    int in_use;
+    int most; /* DBDMax */
+} us_users_connections;
+
+us_users_connections us_users_look(us_users *users);
 
 /*
  * Makes sure that a user has a row: the cache knows it, or the table has it,

@@ -76,6 +76,10 @@ subtest 'what clients see is what is counted' => sub {
     my $json = json();
     is_deeply $json->{requests}{login}, \%seen, 'logins' or diag explain \%seen;
     is_deeply $json->{requests}{register}, {}, 'and nothing else';
+    # of a child that has served nobody, DBDMax is not known
+    my $some;
+    wait_until { $some = json()->{tables}[0]{connections_of_child} } 10;
+    is_deeply $some, { in_use => 0, most => 20 }, 'connections';
     is $json->{rows}{created}, 20, 'rows that were made';
     is $json->{seconds}{login}{count}, 28, 'answers of Supabase';
     # a child that has not seen the table yet looks before it asks Supabase
@@ -142,6 +146,8 @@ subtest 'while PostgreSQL is away' => sub {
     like $page->{body}, qr{class="ill">down<}, 'and what it is';
     my $json = json();
     ok !$json->{well} && !$json->{tables}[0]{up}, 'so does JSON';
+    like json()->{tables}[0]{cause}, qr/PostgreSQL/,
+        'with the cause, also when the look was that of a second ago';
     my ($trouble) = grep { $_->{code} eq 'store_unavailable' }
         @{ $json->{troubles} };
     is $trouble->{route}, 'login', 'the latest troubles';

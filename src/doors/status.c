@@ -117,6 +117,7 @@ static void look_at_tables(request_rec *r, us_status_view *view)
         us_reply_begin(r, &call, US_DOOR_GATE);
         table->server = name_of(r->pool, each->server);
         table->outcome = us_users_check(each->users, &call);
+        table->connections = us_users_look(each->users);
         table->cause
             = table->outcome == US_OK ? NULL : us_reply_code(table->outcome);
         if (table->outcome != US_OK && call.cause != NULL) {

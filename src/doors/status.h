@@ -10,6 +10,7 @@
 #include "us_limits.h"
 #include "us_stats.h"
 #include "us_status.h"
+#include "us_users.h"
 
 /* One users table, as it answers now. */
 typedef struct us_status_table {
@@ -17,6 +18,7 @@ typedef struct us_status_table {
     us_outcome outcome;
     const char *cause; /* NULL: it answers, and is as it must be */
     int is_misfit;     /* not so: new users get no row, or nobody is found */
+    us_users_connections connections;
 } us_status_table;
 
 typedef struct us_status_view {

@@ -85,6 +85,13 @@ static void write_state(apr_bucket_brigade *out, const us_status_view *view)
             apr_brigade_printf(out, NULL, NULL, ",\"cause\":%s",
                                quote(out->p, table->cause));
         }
+        if (table->connections.most > 0) {
+            apr_brigade_printf(out, NULL, NULL,
+                               ",\"connections_of_child\":{\"in_use\":%d,"
+                               "\"most\":%d}",
+                               table->connections.in_use,
+                               table->connections.most);
+        }
         apr_brigade_puts(out, NULL, NULL, "}");
     }
     apr_brigade_puts(out, NULL, NULL, "],\"circuits\":[");

@@ -203,6 +203,17 @@ int us_pg_pool_is_away(us_pg_pool *pg)
     return away;
 }
 
+int us_pg_pool_lent(us_pg_pool *pg, int *most)
+{
+    int out;
+
+    lock(pg);
+    out = pg->out - pg->warm_count - pg->spoiled_count;
+    *most = pg->known ? pg->capacity : 0;
+    unlock(pg);
+    return out;
+}
+
 /* Are there more warm ones than needed, and nobody waits for them? */
 static int has_too_many(const us_pg_pool *pg)
 {

@@ -12,6 +12,7 @@
 
 #include <apr_strings.h>
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -46,7 +47,9 @@ struct us_users {
     int crowd;           /* how many may wait without a limit of their own */
     _Atomic int waiting; /* callers without a seat that are at the table */
     _Atomic apr_int64_t check_due; /* when us_users_check looks again */
-    _Atomic int checked;           /* what it has found: a us_outcome */
+    pthread_mutex_t check_lock;
+    us_outcome checked; /* what it has found, under the lock */
+    char check_cause[400];
     char doubt[2]; /* addresses that identify flights: [creates] */
 };
 
@@ -83,6 +86,7 @@ us_users *us_users_create(apr_pool_t *pchild, server_rec *s, int index)
     users->fence
         = us_fence_create(pchild, &words->fence, users->timeout + PROBE_GRACE);
     users->store = us_store_create(pchild, conf, users->pg, users->fence);
+    pthread_mutex_init(&users->check_lock, NULL);
     return users;
 }
 
@@ -198,6 +202,31 @@ us_outcome us_users_ready(us_users *users, us_call *call, int creates)
     return outcome;
 }
 
+/* What the latest health check has found. */
+static us_outcome checked_lately(us_users *users, us_call *call)
+{
+    us_outcome outcome;
+
+    pthread_mutex_lock(&users->check_lock);
+    outcome = users->checked;
+    if (outcome != US_OK) {
+        call->cause = apr_pstrdup(call->pool, users->check_cause);
+    }
+    pthread_mutex_unlock(&users->check_lock);
+    return outcome;
+}
+
+static void remember_check(us_users *users, const us_call *call,
+                           us_outcome outcome)
+{
+    const char *cause = call->cause != NULL ? call->cause : "";
+
+    pthread_mutex_lock(&users->check_lock);
+    users->checked = outcome;
+    apr_cpystrn(users->check_cause, cause, sizeof(users->check_cause));
+    pthread_mutex_unlock(&users->check_lock);
+}
+
 us_outcome us_users_check(us_users *users, us_call *call)
 {
     apr_time_t start = us_clock_now();
@@ -208,12 +237,7 @@ us_outcome us_users_check(us_users *users, us_call *call)
     if (start < due
         || !atomic_compare_exchange_strong(&users->check_due, &due,
                                            start + CHECK_TIME)) {
-        outcome = (us_outcome)atomic_load(&users->checked);
-        if (outcome != US_OK) {
-            call->cause = "a look within the last second has failed: see its "
-                          "line";
-        }
-        return outcome;
+        return checked_lately(users, call);
     }
     if (us_fence_enter(users->fence, &ticket) == US_FENCE_CLOSED) {
         outcome = hung(call);
@@ -223,7 +247,7 @@ us_outcome us_users_check(us_users *users, us_call *call)
                                    start + limit_time(users, call));
         report(users, call, outcome, NOBODY, start, ticket);
     }
-    atomic_store(&users->checked, (int)outcome);
+    remember_check(users, call, outcome);
     return outcome;
 }
 
@@ -234,6 +258,14 @@ const char *us_users_misfit(us_users *users, apr_pool_t *pool)
     return us_fence_misfit(users->fence, &misfit)
                ? apr_pstrdup(pool, misfit.text)
                : NULL;
+}
+
+us_users_connections us_users_look(us_users *users)
+{
+    us_users_connections now;
+
+    now.in_use = us_pg_pool_lent(users->pg, &now.most);
+    return now;
 }
 
 /* --- one user --- */

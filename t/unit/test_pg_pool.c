@@ -451,14 +451,21 @@ static void test_exptime(void)
 {
     const char *cause = NULL;
     us_pg_conn *conn;
+    int most = -1;
 
     set_time = us_clock_now();
     start(4, 1, PATIENCE);
     dbd_double_keep(3, EXPTIME);
+    is_int(us_pg_pool_lent(pool, &most), 0, "before the first: none lent");
+    is_int(most, 0, "before the first: DBDMax is not known");
     have(4);
+    is_int(us_pg_pool_lent(pool, &most), 0, "kept ones are not lent");
+    is_int(most, 4, "DBDMax");
     conn = borrow(pchild, LONG, &cause);
     ok(conn != NULL && !conn->aged, "DBDExptime: used just now");
+    is_int(us_pg_pool_lent(pool, &most), 1, "one is lent");
     us_pg_return(conn);
+    is_int(us_pg_pool_lent(pool, &most), 0, "and returned");
     is_int(dbd_double_look().out, 3, "DBDExptime: three are kept");
     set_time += apr_time_from_sec(EXPTIME + 1);
     conn = borrow(pchild, LONG, &cause);
