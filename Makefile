@@ -40,8 +40,8 @@ UNITDIR ?= /lib/systemd/system
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 
 .PHONY: all install uninstall help deb rpm unit test test-asan test-tsan \
-  test-chaos test-deb soak memcheck compare bench demo lint format clean \
-  check-build deps deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm \
+  test-chaos test-deb soak memcheck compare counter-cost screenshots bench demo lint format clean \
+  check-build deps deps-test deps-browser deps-bench deps-demo deps-lint deps-deb deps-rpm \
   deps-package
 
 ##   all         the module, .libs/mod_usersync.so, and
@@ -248,6 +248,25 @@ memcheck: deps-test
 	USERSYNC_LIMIT=1800 USERSYNC_PATIENCE=4 t/run-suite --mpm event -v \
 	  t/long/memcheck.t
 
+##   counter-cost  what a login costs with and without the status page's counters
+# Instructions, by callgrind; in build/uncounted nothing is counted.
+counter-cost: deps-test
+	$(MAKE) all
+	rm -rf build/uncounted && mkdir -p build/uncounted
+	cp -R $(filter-out build,$(wildcard *)) build/uncounted/
+	perl -0pi -e 's/^(void us_stats_(?:outcome|time|tally|topic|trouble_add)\([^)]*\))\n\{.*?^\}/$$1\n{\n}/gms' \
+	  build/uncounted/src/base/stats.c
+	$(MAKE) -C build/uncounted $(MODULE)
+	d=$$(mktemp -d) && chmod 755 $$d && cp build/uncounted/$(MODULE) $$d/ && \
+	  USERSYNC_UNCOUNTED=$$d/mod_usersync.so USERSYNC_LIMIT=1800 \
+	  USERSYNC_PATIENCE=4 t/run-suite --mpm event -v t/long/instructions.t; \
+	  s=$$?; rm -rf $$d; exit $$s
+
+##   screenshots  the status page in a real browser, for docs/images
+screenshots: deps-browser
+	$(MAKE) all
+	t/screenshots
+
 ##   compare     a login beside mod_proxy_http to the same upstream
 # A login beside mod_proxy_http to the same upstream; figures, no judgement.
 compare: deps-test
@@ -292,7 +311,8 @@ format: deps-lint
 	  t/fuzz/*.[ch] t/bench/*.[ch]
 
 # What a goal lacks on this machine is installed with apt; see t/install-deps.
-deps-test deps-bench deps-demo deps-lint deps-deb deps-rpm deps-package:
+deps-test deps-browser deps-bench deps-demo deps-lint deps-deb deps-rpm \
+  deps-package:
 	@t/install-deps build $(@:deps-%=%)
 	@$(if $(filter deps-test,$@),t/openapi/install && t/clients/install)
 
