@@ -109,6 +109,19 @@ subtest 'UserSyncServerStatus' => sub {
     like $output, qr/UserSyncServerStatus must be On or Off/, 'is named';
 };
 
+subtest 'servers that share a name' => sub {
+    my $same = "ServerName same.example\nUserSyncSupabaseURL "
+        . double->url . "\n";
+    my $two = UserSync::Httpd->new(config => module_config() . $STATUS
+        . join '', map {"<VirtualHost $_:\@PORT\@>\n$same</VirtualHost>\n"}
+        '127.0.0.1', '127.0.0.2')->start;
+    my $page = get($two->url('/usersync-status?format=openmetrics'));
+    my @servers = $page->{body} =~ /^usersync_store_up\{server="([^"]*)"/mg;
+    is_deeply [grep {/same/} @servers], [map { 'same.example:' . $two->port
+        . $_ } '', '#2'], 'have two names' or diag explain \@servers;
+    $two->stop;
+};
+
 subtest 'the formats' => sub {
     for my $case (
         ['text/html', qr{^text/html}, qr/^<!DOCTYPE html>/],

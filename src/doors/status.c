@@ -15,7 +15,7 @@
 
 /* The tables of this child; read-only once it serves. */
 typedef struct watched {
-    server_rec *server;
+    const char *name; /* of its server */
     us_users *users;
 } watched;
 
@@ -26,11 +26,44 @@ void us_status_child_init(apr_pool_t *pchild)
     watched_tables = apr_array_make(pchild, 2, sizeof(watched));
 }
 
+/* "NAME", with ":PORT" if the server has one of its own. */
+static const char *name_of(apr_pool_t *pool, const server_rec *s)
+{
+    const char *name = s->server_hostname != NULL ? s->server_hostname : "-";
+    int port
+        = s->is_virtual && s->addrs != NULL ? s->addrs->host_port : s->port;
+
+    return port != 0 ? apr_psprintf(pool, "%s:%d", name, port) : name;
+}
+
+/* Servers on several addresses may share a name, and metrics must not: the
+ * second one is "NAME#2". */
+static const char *unique_name(apr_pool_t *pool, const server_rec *s)
+{
+    const char *name = name_of(pool, s);
+    const char *unique = name;
+    int count = 1;
+    int i = 0;
+
+    while (i < watched_tables->nelts) {
+        if (strcmp(APR_ARRAY_IDX(watched_tables, i, watched).name, unique)
+            == 0) {
+            unique = apr_psprintf(pool, "%s#%d", name, ++count);
+            i = 0;
+        }
+        else {
+            i++;
+        }
+    }
+    return unique;
+}
+
 void us_status_add(server_rec *s, us_users *users)
 {
+    const char *name = unique_name(watched_tables->pool, s);
     watched *added = apr_array_push(watched_tables);
 
-    added->server = s;
+    added->name = name;
     added->users = users;
 }
 
@@ -94,16 +127,6 @@ int us_status_is_well(const us_status_view *view)
     return 1;
 }
 
-/* "NAME", with ":PORT" if the server has one of its own. */
-static const char *name_of(apr_pool_t *pool, const server_rec *s)
-{
-    const char *name = s->server_hostname != NULL ? s->server_hostname : "-";
-    int port
-        = s->is_virtual && s->addrs != NULL ? s->addrs->host_port : s->port;
-
-    return port != 0 ? apr_psprintf(pool, "%s:%d", name, port) : name;
-}
-
 static void look_at_tables(request_rec *r, us_status_view *view)
 {
     int i;
@@ -115,7 +138,7 @@ static void look_at_tables(request_rec *r, us_status_view *view)
         us_call call;
 
         us_reply_begin(r, &call, US_DOOR_GATE);
-        table->server = name_of(r->pool, each->server);
+        table->server = each->name;
         table->outcome = us_users_check(each->users, &call);
         table->connections = us_users_look(each->users);
         table->cause
