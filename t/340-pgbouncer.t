@@ -5,49 +5,12 @@
 use UserSync::Test;
 use UserSync::Chaos;
 use UserSync::Outage;
-use UserSync::Util;
-
-my ($program) = grep {-x} '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer';
-plan skip_all => 'pgbouncer is not installed' unless $program;
-
-# In the foreground, so that it ends with the test.
-sub start_pgbouncer {
-    my ($pg, $size) = @_;
-    my $dir  = UserSync::Util::new_dir('bouncer');
-    my $port = reserve_port();
-    spew("$dir/users", qq{"www-data" ""\n});
-    spew("$dir/ini", <<"INI");
-[databases]
-app = host=$pg->{dir} port=$pg->{port} dbname=app
-[pgbouncer]
-pool_mode = transaction
-default_pool_size = $size
-max_client_conn = 200
-listen_addr = 127.0.0.1
-listen_port = $port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users
-logfile = $dir/log
-pidfile = $dir/pid
-server_login_retry = 1
-INI
-    my $job = UserSync::Background->start(sub {
-        open STDERR, '>>', "$dir/stderr";
-        open STDOUT, '>&', \*STDERR;
-        exec $program, '-q', "$dir/ini" or die "$program: $!";
-    });
-    # a reserved port: no other program answers there
-    wait_until {
-        IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
-    } 10 or diag slurp("$dir/log"), slurp("$dir/stderr");
-    return ($job, $port, "$dir/log");
-}
+use UserSync::Services;
 
 my $pg = own_postgres();
-my ($bouncer, $port) = start_pgbouncer($pg, 6);
+my $bouncer = start_pgbouncer($pg, size => 6);
 my $httpd = outage_lines(own_httpd($pg, workers => 24, children => 2,
-    params => $pg->dsn_tcp('app', port => $port),
+    params => $pg->dsn_tcp('app', port => $bouncer->{port}),
     set => { UserSyncStoreTimeout => '5s' }))->start;
 
 serves($httpd, 24, 5, 'works');
@@ -77,9 +40,10 @@ serves($httpd, 24, 5, 'PostgreSQL restarted');
 # The one server connection keeps its prepared statements, whoever is served by
 # it: to connect anew does not help against those that a changed table spoils.
 subtest 'a column that changes its type' => sub {
-    my ($other, $where, $log) = start_pgbouncer($pg, 1);
+    my $other = start_pgbouncer($pg, size => 1);
+    my $log = $other->{pgbouncer_log};
     my $few = outage_lines(own_httpd($pg, workers => 4, children => 1,
-        params => $pg->dsn_tcp('app', port => $where)))->start;
+        params => $pg->dsn_tcp('app', port => $other->{port})))->start;
     my @people = people(1);
     my $in = sub { is login($few, $_)->{status}, 200, $_[0] for @people };
     $in->('logged in') for 1 .. 4;

@@ -68,6 +68,7 @@ my @logs;
 # children, threads   other than those of t/conf/common.conf
 # early    lines before everything else, LoadModule included
 # env      { NAME => value } to start httpd with
+# on       a host of UserSync::Hosts
 sub new {
     my ($class, %arg) = @_;
     my $self = bless {
@@ -75,8 +76,11 @@ sub new {
         modules => [], without => [], early => '', env => {}, %arg,
         dir => new_dir('httpd'), owner => $$,
     }, $class;
-    $self->{port} = reserve_port();
-    $self->{vhost_port}{$_} = reserve_port() for keys %{ $self->{vhosts} };
+    my $on = $self->{on};
+    $self->{address} = $on ? $on->address : '127.0.0.1';
+    ($self->{port}, @{ $self->{vhost_port} }{ keys %{ $self->{vhosts} } })
+        = map { $on ? $on->reserve_port : reserve_port() }
+        0 .. keys %{ $self->{vhosts} };
     my $name = sprintf '%s/%s.%d.', $ENV{USERSYNC_LOGS} || $self->{dir},
         basename($0), @logs / 2 + 1;
     $self->{error_log}  = $name . 'error_log';
@@ -96,7 +100,7 @@ sub new {
 # The suite's server, or any other that is stopped elsewhere.
 sub attach {
     my ($class, $info) = @_;
-    my $self = bless {%$info}, $class;
+    my $self = bless { address => '127.0.0.1', %$info }, $class;
     $self->{log} = UserSync::Log->new($self->{error_log}, $info->{log_from});
     return $self;
 }
@@ -126,8 +130,8 @@ sub _basics {
 ServerRoot "$self->{dir}"
 DefaultRuntimeDir "$self->{dir}"
 PidFile "$self->{pid_file}"
-ServerName 127.0.0.1
-Listen 127.0.0.1:$self->{port}
+ServerName $self->{address}
+Listen $self->{address}:$self->{port}
 DocumentRoot "$self->{dir}/htdocs"
 ErrorLog "$self->{error_log}"
 Include "$common"
@@ -164,9 +168,9 @@ sub _vhost {
     my ($self, $name) = @_;
     my $port = $self->{vhost_port}{$name};
     return <<"CONF";
-Listen 127.0.0.1:$port
-<VirtualHost 127.0.0.1:$port>
-ServerName 127.0.0.1:$port
+Listen $self->{address}:$port
+<VirtualHost $self->{address}:$port>
+ServerName $self->{address}:$port
 $self->{vhosts}{$name}
 </VirtualHost>
 CONF
@@ -176,10 +180,11 @@ sub url {
     my ($self, $path, $vhost) = @_;
     my $port = defined $vhost ? $self->{vhost_port}{$vhost} : $self->{port};
     die "no vhost named $vhost\n" unless $port;
-    return "http://127.0.0.1:$port" . (defined $path ? $path : '');
+    return "http://$self->{address}:$port" . (defined $path ? $path : '');
 }
 
 sub port       { return $_[0]{port} }
+sub address    { return $_[0]{address} }
 sub dir        { return $_[0]{dir} }
 sub mpm        { return $_[0]{mpm} }
 sub error_log  { return $_[0]{error_log} }
@@ -189,8 +194,10 @@ sub conf_file  { return $_[0]{conf_file} }
 
 sub run {
     my ($self, @arg) = @_;
-    return run_command($self->{env}, program(), '-d', $self->{dir}, '-f',
-        $self->{conf_file}, @arg);
+    my @command = (program(), '-d', $self->{dir}, '-f', $self->{conf_file},
+        @arg);
+    @command = $self->{on}->command(@command) if $self->{on};
+    return run_command($self->{env}, @command);
 }
 
 # (exit status, httpd's output). It includes what check_config and the setters
@@ -200,13 +207,15 @@ sub configtest { return $_[0]->run('-t') }
 sub start {
     my ($self) = @_;
     my $mark = $self->{log}->mark;
+    # after a kill: if nothing reaps orphans, a dead httpd seems to be alive
+    unlink $self->{pid_file} unless $self->pid;
     my ($status, $said) = $self->run('-k', 'start');
     $self->{said} = $said;
     die "httpd does not start:\n$said" . (slurp($self->{error_log}) || '')
         if $status;
     wait_until { $self->pid } 30, 'the pid file of httpd';
     wait_until {
-        IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+        IO::Socket::INET->new(PeerAddr => $self->{address},
             PeerPort => $self->{port})
     } 30, 'httpd to accept connections';
     # it listens before that: a signal could come too early, and who restarts it
@@ -285,11 +294,12 @@ sub _connections {
     my ($self) = @_;
     my %mine = map { sprintf('%04X', $_) => 1 }
         $self->{port}, values %{ $self->{vhost_port} || {} };
+    my $pid = $self->pid || 'self';
     # sl local_address rem_address st ...: 0A listens, inode 0 is the kernel's
     return grep {
         my (undef, $local, undef, $state, @more) = split;
         $mine{ (split /:/, $local)[1] || '' } && $state ne '0A' && $more[5];
-    } split /\n/, slurp('/proc/net/tcp') || '';
+    } split /\n/, slurp("/proc/$pid/net/tcp") || '';
 }
 
 # TERM, or WINCH for a graceful stop; returns the seconds that it took.

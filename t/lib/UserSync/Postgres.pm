@@ -12,6 +12,7 @@ use warnings;
 
 use DBI ();
 use File::Glob qw(bsd_glob);
+use File::Path ();
 use File::Temp ();
 use Scalar::Util qw(weaken);
 
@@ -50,13 +51,18 @@ sub bin {
     return "$dir/$program";
 }
 
-# dir, port, settings => {...}
+# dir, port, settings => {...}; on => a host of UserSync::Hosts, which others
+# can then connect to
 sub new {
     my ($class, %arg) = @_;
+    my $on = $arg{on};
     my $self = bless {
         dir      => $arg{dir}  || new_dir('pg'),
-        port     => $arg{port} || reserve_port(),
-        settings => { %SETTINGS, %{ $arg{settings} || {} } },
+        port     => $arg{port} || ($on ? $on->reserve_port : reserve_port()),
+        on       => $on,
+        settings => { %SETTINGS,
+            $on ? (listen_addresses => $on->address) : (),
+            %{ $arg{settings} || {} } },
         owner    => $$,
         stopped  => {},
         dbh      => {},
@@ -87,6 +93,15 @@ sub init {
         '-E', 'UTF8', '--locale=C', '--no-sync', '--no-instructions'
     );
     die "initdb failed:\n$said" if $status;
+    $self->_configure;
+    my $hba = $self->data . '/pg_hba.conf';
+    spew($hba, slurp($hba) . "host all,replication all 0.0.0.0/0 trust\n")
+        if $self->{on};
+    return $self;
+}
+
+sub _configure {
+    my ($self) = @_;
     my %set = (
         %{ $self->{settings} },
         port                    => $self->{port},
@@ -98,6 +113,32 @@ sub init {
         $value = "'$value'" unless $value =~ /^'/;
         "$_ = $value\n";
     } sort keys %set);
+    return;
+}
+
+# Becomes a standby of that cluster, which has a host and wal_level replica, and
+# starts; what it had before is gone.
+sub follow {
+    my ($self, $primary) = @_;
+    $self->stop('immediate');
+    File::Path::remove_tree($self->data);
+    my ($status, $said) = run_command(bin('pg_basebackup'), '-D', $self->data,
+        '-h', $primary->host, '-p', $primary->port, '-U', 'postgres',
+        '-c', 'fast', '-X', 'stream', '-N');
+    die "pg_basebackup failed:\n$said" if $status;
+    $self->{settings}{primary_conninfo} = "'" . join(' ', "host="
+        . $primary->{on}->address, "port=$primary->{port}", 'user=postgres',
+        "application_name=$self->{on}{name}") . "'";
+    $self->_configure;
+    spew($self->data . '/standby.signal', '');
+    return $self->start;
+}
+
+# Ends being a standby.
+sub become_primary {
+    my ($self) = @_;
+    my ($status, $said) = $self->_pg_ctl('promote', '-w', '-t', 60);
+    die "PostgreSQL is not promoted:\n$said" if $status;
     return $self;
 }
 
@@ -138,10 +179,7 @@ sub promote {
     my ($self) = @_;
     $self->stop;
     spew($self->data . '/standby.signal', '');
-    $self->start;
-    my ($status, $said) = $self->_pg_ctl('promote', '-w', '-t', 60);
-    die "PostgreSQL is not promoted:\n$said" if $status;
-    return $self;
+    return $self->start->become_primary;
 }
 
 # As if the machine had lost power: nothing shuts down properly.
@@ -229,7 +267,11 @@ sub dsn {
     } grep { defined $param{$_} } sort keys %param;
 }
 
-sub dsn_tcp { return shift->dsn(shift, host => '127.0.0.1', @_) }
+sub dsn_tcp {
+    my ($self, $db, %arg) = @_;
+    my $host = $self->{on} ? $self->{on}->address : '127.0.0.1';
+    return $self->dsn($db, host => $host, %arg);
+}
 
 # A superuser's connection, kept for as long as it works.
 sub dbh {
@@ -354,8 +396,9 @@ sub wal_since {
 sub _pg_ctl {
     my ($self, @arg) = @_;
     # a server that a test restarts outlives the test
-    return run_command({ LC_ALL => 'C', USERSYNC_TEST => '' },
-        bin('pg_ctl'), '-D', $self->data, '-s', @arg);
+    my @command = (bin('pg_ctl'), '-D', $self->data, '-s', @arg);
+    @command = $self->{on}->command(@command) if $self->{on};
+    return run_command({ LC_ALL => 'C', USERSYNC_TEST => '' }, @command);
 }
 
 sub _disconnect {

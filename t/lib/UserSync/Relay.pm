@@ -7,7 +7,8 @@ package UserSync::Relay;
 #
 # freeze: it accepts and passes on nothing, only the kernel accepts connections
 # (a black hole); thaw ends that. cut: it closes the connections that it has.
-# While the server refuses, incoming connections are closed at once.
+# While the server refuses, incoming connections are closed at once. listener =>
+# a socket that listens already, on whatever network.
 
 use strict;
 use warnings;
@@ -21,8 +22,8 @@ use UserSync::Background ();
 use UserSync::Util qw(new_dir slurp wait_until);
 
 sub start {
-    my ($class, $to) = @_;
-    my $listener = IO::Socket::INET->new(
+    my ($class, $to, %arg) = @_;
+    my $listener = $arg{listener} || IO::Socket::INET->new(
         LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 128,
         Proto => 'tcp', ReuseAddr => 1) or die "no relay: $@\n";
     my $self = bless {

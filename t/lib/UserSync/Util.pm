@@ -106,10 +106,11 @@ sub reserve_port {
     return $reserved[-1]->sockport;
 }
 
-# The same until the socket is closed.
+# The same until the socket is closed, of that address or another.
 sub reserved_socket {
+    my ($address) = @_;
     return IO::Socket::INET->new(
-        LocalAddr => '127.0.0.1',
+        LocalAddr => $address || '127.0.0.1',
         LocalPort => 0,
         Proto     => 'tcp',
         ReuseAddr => 1,
