@@ -27,9 +27,9 @@ use UserSync::HTTP ();
 use UserSync::Httpd ();
 use UserSync::Load ();
 use UserSync::Outage qw(outage_lines);
-use UserSync::Services qw(start_haproxy start_redis);
+use UserSync::Services qw(documented start_haproxy start_redis);
 use UserSync::Test ();
-use UserSync::Util qw(new_dir slack slurp spew top_dir wait_until);
+use UserSync::Util qw(new_dir slack spew wait_until);
 
 my $PASSWORD = 'correct horse battery';
 my $count = 0;
@@ -105,15 +105,12 @@ sub connect_to {
 # The configuration of haproxy in docs/operations.md, for the hosts of the test.
 sub _front {
     my ($self) = @_;
-    my ($text) = slurp(top_dir() . '/docs/operations.md')
-        =~ /^```haproxy\n(.*?usersync-status.*?)^```/ms
-        or die "no haproxy in docs/operations.md\n";
+    my $text = documented(haproxy => qr/usersync-status/);
     for my $name (sort keys %{ $self->{httpd} }) {
         my $httpd = $self->{httpd}{$name};
         my $where = $httpd->address . ':' . $httpd->port;
         $text =~ s/(server $name )\S+/$1$where/g or die "no $name in $text\n";
     }
-    $text =~ s/^( *bind ).*$/$1\@ADDRESS\@:\@PORT\@/m or die "no bind in $text\n";
     return $text;
 }
 

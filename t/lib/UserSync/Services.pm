@@ -17,9 +17,11 @@ use IO::Socket::INET ();
 use Scalar::Util qw(weaken);
 
 use UserSync::Background ();
-use UserSync::Util qw(new_dir reserve_port slurp spew wait_until);
+use UserSync::Util qw(new_dir reserve_port slurp spew top_dir wait_until);
 
-our @EXPORT = qw(start_haproxy start_pgbouncer start_redis start_service);
+our @EXPORT = qw(
+    documented start_haproxy start_pgbouncer start_redis start_service
+);
 
 my @running;
 
@@ -131,14 +133,21 @@ sub lead_to {
     return $self;
 }
 
-# With these lines after "global" and "defaults"; "@PORT@" in them is the port
-# that it listens on, and "@ADDRESS@" the address.
+# The block of docs/operations.md in this language that contains this.
+sub documented {
+    my ($language, $what) = @_;
+    my ($text) = grep {/$what/} slurp(top_dir() . '/docs/operations.md')
+        =~ /^```$language\n(.*?)^```/msg;
+    return $text || die "no $language with $what in docs/operations.md\n";
+}
+
+# With this configuration, which has one line "bind".
 sub start_haproxy {
     my ($config, %arg) = @_;
     my ($dir, $port, $address)
         = (new_dir('haproxy'), _port($arg{on}), _address($arg{on}));
-    $config =~ s/\@PORT\@/$port/g;
-    $config =~ s/\@ADDRESS\@/$address/g;
+    $config =~ s/^( *bind ).*$/$1$address:$port/m
+        or die "nothing that haproxy listens on in $config\n";
     spew("$dir/cfg", $config);
     return start_service('haproxy', %arg, dir => $dir, port => $port,
         command => [_program('haproxy'), '-db', '-f', "$dir/cfg"]);
