@@ -4,6 +4,8 @@
 use UserSync::Test;
 use UserSync::Outage;
 
+use IO::Select;
+
 use constant WORKERS => 12;
 
 my $pg = own_postgres();
@@ -49,6 +51,39 @@ subtest 'a connection that was idle for longer than DBDExptime' => sub {
     is login($httpd)->{status}, 200, 'after a silence';
     my @now = $pg->backends('app');
     ok @now && !(grep { $_ == $kept } @now), 'on a new connection';
+    $httpd->stop;
+};
+
+# A port that neither accepts nor refuses, like a host that has lost its power:
+# the queue of its listener is full. Returns what keeps it like that.
+sub black_hole {
+    my ($port) = @_;
+    my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+        LocalPort => $port, Listen => 1, ReuseAddr => 1) or die "listen: $@\n";
+    my @queued;
+    wait_until {
+        push @queued, my $socket = IO::Socket::INET->new(Blocking => 0,
+            PeerAddr => '127.0.0.1', PeerPort => $port);
+        !IO::Select->new($socket)->can_write(0.2);
+    } 10, 'a full queue';
+    return [$listener, @queued];
+}
+
+# The first of several hosts vanishes after the second one was found: repairs
+# get past it within their deadline.
+subtest 'a host in front that does not answer' => sub {
+    my $port = reserve_port();
+    my $params = $pg->dsn_tcp('app', host => '127.0.0.1,127.0.0.1',
+        port => "$port," . $pg->port);
+    my $httpd = outage_lines(own_httpd($pg, workers => WORKERS,
+        params => $params))->start;
+    is login($httpd)->{status}, 200, 'a login';
+    my $hole = black_hole($port);
+    $pg->terminate_backends('app');
+    my $after = login($httpd, (people(2))[1]);
+    is $after->{status}, 200, 'a login on a connection that was lost'
+        or diag show($after);
+    note sprintf 'after %.3f s', $after->{elapsed};
     $httpd->stop;
 };
 

@@ -45,6 +45,11 @@ void us_pg_pool_fine(us_pg_pool *pg);
 /* A statement was late: if there is trouble, it continues. */
 void us_pg_pool_late(us_pg_pool *pg);
 
+/* A statement was late, and not even a cancel request ended it: the server may
+ * have vanished without a word.  The pool's idle connections are then made anew
+ * before they are used, or each would cost a request its deadline. */
+void us_pg_pool_doubt(us_pg_pool *pg);
+
 /* A connection was opened that leads to this history. */
 void us_pg_pool_set_history(us_pg_pool *pg, apr_uint64_t history);
 

@@ -444,6 +444,9 @@ us_pg_status us_pg_exec(us_pg_conn *conn, apr_pool_t *pool,
         case US_PQ_LATE:
             conn->spoiled = !us_pq_cancel(conn->native);
             us_pg_pool_late(conn->owner);
+            if (conn->spoiled) {
+                us_pg_pool_doubt(conn->owner);
+            }
             return US_PG_TIMEOUT;
         case US_PQ_LOST:
             if (!recover(&e)) {

@@ -144,6 +144,17 @@ void us_pg_pool_late(us_pg_pool *pg)
     }
 }
 
+void us_pg_pool_doubt(us_pg_pool *pg)
+{
+    int i;
+
+    lock(pg);
+    for (i = 0; i < pg->warm_count; i++) {
+        pg->warm[i].doubtful = 1;
+    }
+    unlock(pg);
+}
+
 void us_pg_pool_fine(us_pg_pool *pg)
 {
     if (apr_atomic_read32(&pg->troubled)) {
@@ -364,7 +375,8 @@ static ap_dbd_t *take_warm(us_pg_pool *pg, us_pg_conn *conn, apr_time_t now)
     if (pg->trouble_since != 0 && is_away(pg, now)) {
         pg->next_try = now + pg->patience; /* this is the probe */
     }
-    conn->aged = pg->expiry > 0 && now - warm->since > pg->expiry;
+    conn->aged
+        = warm->doubtful || (pg->expiry > 0 && now - warm->since > pg->expiry);
     return warm->record;
 }
 
@@ -496,8 +508,11 @@ static void give_back(us_pg_pool *pg, ap_dbd_t *record, int spoiled)
         pg->spoiled[pg->spoiled_count++] = record;
     }
     else {
-        pg->warm[pg->warm_count].record = record;
-        pg->warm[pg->warm_count++].since = us_clock_now();
+        us_pg_warm *warm = &pg->warm[pg->warm_count++];
+
+        warm->record = record;
+        warm->since = us_clock_now();
+        warm->doubtful = 0;
     }
     if (!pg->inside
         && (spoiled || has_too_many(pg) || let_one_go(pg, us_clock_now()))) {

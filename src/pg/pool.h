@@ -21,6 +21,7 @@
 typedef struct us_pg_warm {
     ap_dbd_t *record;
     apr_time_t since;
+    int doubtful; /* another one turned out to lead nowhere */
 } us_pg_warm;
 
 /* pg/pool.c explains the lists. */

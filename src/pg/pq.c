@@ -133,6 +133,25 @@ static int wait_for(PGconn *pg, short events, apr_time_t deadline)
 }
 
 /*
+ * Waits until the connection can be written to.  An address that does not even
+ * refuse may take half of the time that is left: connect_timeout does not hold
+ * for PQconnectPoll, which would never get to the next address.  Then the
+ * socket is shut down, which libpq takes for the address's failure.
+ */
+static int wait_to_write(PGconn *pg, apr_time_t deadline)
+{
+    apr_time_t now = us_clock_now();
+
+    if (PQstatus(pg) != CONNECTION_STARTED || now >= deadline) {
+        return wait_for(pg, POLLOUT, deadline);
+    }
+    if (!wait_for(pg, POLLOUT, now + (deadline - now) / 2)) {
+        shutdown(PQsocket(pg), SHUT_RDWR);
+    }
+    return 1;
+}
+
+/*
  * Waits for a connection that PQresetStart or PQconnectStart has begun; poll
  * is the function that goes with it.  libpq's manual: start as if it had
  * returned WRITING; called too early, it never gets to the next of several
@@ -141,7 +160,7 @@ static int wait_for(PGconn *pg, short events, apr_time_t deadline)
 static int finish_connect(PGconn *pg, apr_time_t deadline,
                           PostgresPollingStatusType (*poll_it)(PGconn *))
 {
-    if (!wait_for(pg, POLLOUT, deadline)) {
+    if (!wait_to_write(pg, deadline)) {
         return 0;
     }
     for (;;) {
@@ -154,7 +173,7 @@ static int finish_connect(PGconn *pg, apr_time_t deadline,
             }
             break;
         case PGRES_POLLING_WRITING:
-            if (!wait_for(pg, POLLOUT, deadline)) {
+            if (!wait_to_write(pg, deadline)) {
                 return 0;
             }
             break;

@@ -479,6 +479,25 @@ static void test_exptime(void)
     set_time = 0;
 }
 
+/* When one of them led nowhere, the others that are kept may, too. */
+static void test_doubt(void)
+{
+    const char *cause = NULL;
+    us_pg_conn *conn;
+
+    start(4, 1, PATIENCE);
+    dbd_double_keep(3, EXPTIME);
+    have(4);
+    us_pg_pool_doubt(pool);
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && conn->aged, "doubt: a kept one is made anew");
+    us_pg_return(conn);
+    conn = borrow(pchild, LONG, &cause);
+    ok(conn != NULL && !conn->aged, "doubt: once");
+    us_pg_return(conn);
+    end_keeping("doubt", 4, 3);
+}
+
 /* A kept connection may lead to a server that hangs: while PostgreSQL counts
  * as away only one is tried at a time. */
 static void test_kept_while_away(void)
@@ -540,6 +559,7 @@ int main(void)
     test_away();
     test_kept();
     test_exptime();
+    test_doubt();
     test_kept_while_away();
     test_long_ago();
     return done();
