@@ -203,7 +203,8 @@ test-asan: deps-test
 test-chaos: deps-test
 	$(MAKE) all
 	USERSYNC_CHAOS=1 USERSYNC_LIMIT=3600 t/run-suite -v $(or $(TEST_ARGS), \
-	  $(wildcard t/chaos/*.t) t/340-pgbouncer.t t/350-concurrency.t)
+	  $(wildcard t/chaos/*.t) t/340-pgbouncer.t t/350-concurrency.t \
+	  $(wildcard t/90?-*.t))
 
 # What threads and children share, with ThreadSanitizer: the unit tests of it,
 # then the served tests that press it hardest.  They take longer than usual.

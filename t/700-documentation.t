@@ -321,11 +321,24 @@ subtest 'the links' => sub {
 
 subtest 'the languages' => sub {
     for my $name (@pages) {
-        my @unknown = grep { !/^(?:apache|console|sh|sql|text)$/ }
-            map { $_->[0] } blocks($name);
+        # t/900-hosts.t and t/901-patroni.t run what is not run here
+        my @unknown = grep {
+            !/^(?:apache|console|haproxy|ini|sh|sql|text|yaml)$/
+        } map { $_->[0] } blocks($name);
         is_deeply \@unknown, [], "$name has blocks that are tried, or text";
         is scalar(() = $page{$name} =~ /^\s*```/mg),
             2 * blocks($name), "$name: each begins and ends a line";
+    }
+};
+
+subtest 'haproxy' => sub {
+    for my $name (@pages) {
+        for my $block (blocks($name, 'haproxy')) {
+            my $file = spew("$ENV{USERSYNC_RUN}/haproxy.cfg", $block->[1]);
+            my ($status, $said)
+                = run_command('haproxy', '-c', '-q', '-f', $file);
+            is "$status: $said", '0: ', "$name: haproxy takes it" or diag $said;
+        }
     }
 };
 

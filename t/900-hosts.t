@@ -5,6 +5,7 @@
 
 use UserSync::Hosts;
 use UserSync::Test -keep;
+use UserSync::Chaos;
 use UserSync::Fleet;
 use UserSync::Outage;
 use UserSync::Services;
@@ -118,29 +119,45 @@ subtest 'a host is killed' => sub {
         for $fleet->httpds;
 };
 
-# The primary is killed under load, for longer than anybody waits for it, and
-# the standby is promoted, and what belongs to that is done.
+# The primary dies under load, for longer than anybody waits for it, and the
+# standby is promoted.
+#
+# die      instead of the death of its host
+# promote  what belongs to a promotion here
+# within   how many seconds instead of two it may then take
 sub fail_over {
-    my ($name, $and) = @_;
+    my ($name, %arg) = @_;
     my $load = $fleet->load;
     more_rows();
-    $primary->{on}->kill;
+    my $host = $primary->{on};
+    $arg{die} ? $arg{die}->($host) : $host->kill;
     $fleet->wait_for_outage;
     swap();
     $primary->become_primary;
     my $promoted = time;
-    $and->() if $and;
-    $fleet->recovers_ok($promoted, 2, $name);
-    more_rows();
-    my $seen = $load->stop;
+    $arg{promote}->() if $arg{promote};
+    my $seen = $fleet->recovers_ok($promoted, $arg{within} || 2, $load, $name,
+        \&more_rows);
     UserSync::Fleet::kinds_ok($seen, '503 store_unavailable|503 busy',
         "$name: served or told to come again");
     $fleet->promise_ok($seen, $primary);
+    $host->kill->plug;
     pair();
     return;
 }
 
-subtest 'the primary is killed' => sub { fail_over('several hosts') };
+subtest 'the primary is killed' => sub {
+    fail_over('several hosts') for 1 .. scaled(1, 20);
+};
+
+# Then nobody refuses. Whoever connects waits for connect_timeout first, and
+# whoever has a connection does not know that it leads nowhere.
+subtest 'the primary is unplugged' => sub {
+    plan skip_all => 'not in the short form' unless $ENV{USERSYNC_CHAOS};
+    plan skip_all => 'hosts have no cables here' unless has_cables();
+    fail_over('without a cable', die => sub { $_[0]->unplug }, within => 15)
+        for 1 .. 5;
+};
 
 # Without a synchronous standby a fail-over loses the last rows. Nobody may be
 # let in as known whose row is gone: neither where they were seen, nor at a host
@@ -167,9 +184,9 @@ subtest 'rows that the standby never had' => sub {
     is rows_of(@lost), 0, 'their rows are lost';
     wait_until { $fleet->login($_, $fleet->person)->{status} == 200 } 30,
         'a host that is served again' for $one, $two;
-    for my $person (@lost) {
-        is $fleet->visit($_, $person)->{status}, 200, 'let in'
-            for $two, $one;
+    for my $httpd ($two, $one, $two, $one) {
+        my $person = shift @lost;
+        is $fleet->visit($httpd, $person)->{status}, 200, 'let in';
         is rows_of($person), 1, 'with a row again';
     }
     $fleet->everybody_ok($primary);
@@ -186,7 +203,9 @@ subtest 'pgbouncer in transaction mode' => sub {
     $fleet->connect_to({ map { $_ => 'host=' . host($_)->address
         . " port=$bouncer{$_}{port} dbname=app user=www-data connect_timeout=2"
     } keys %bouncer });
-    fail_over('pgbouncer', sub { $_->lead_to($where->()) for values %bouncer });
+    fail_over('pgbouncer',
+        promote => sub { $_->lead_to($where->()) for values %bouncer })
+        for 1 .. scaled(1, 20);
 };
 
 done_testing;

@@ -55,9 +55,8 @@ for my $round (1 .. scaled(1, 15)) {
         ($leader, $promoted) = $cluster->next_leader($old);
         note sprintf '%s was elected after %.1f s', $leader->{on}->name,
             $promoted - $died;
-        $fleet->recovers_ok($promoted, 2, 'Patroni');
-        more_rows();
-        my $seen = $load->stop;
+        my $seen = $fleet->recovers_ok($promoted, 2, $load, 'Patroni',
+            \&more_rows);
         UserSync::Fleet::kinds_ok($seen,
             '503 store_unavailable|503 busy', 'served or told to come again');
         $fleet->promise_ok($seen, $leader);

@@ -138,8 +138,14 @@ sub _wire {
 sub name    { return $_[0]{name} }
 sub address { return $_[0]{address} }
 
-sub plug   { _do(qw(ip link set), $_[0]{port}, 'up');   return $_[0] }
-sub unplug { _do(qw(ip link set), $_[0]{port}, 'down'); return $_[0] }
+sub plug   { return $_[0]->_cable('up') }
+sub unplug { return $_[0]->_cable('down') }
+
+sub _cable {
+    my ($self, $state) = @_;
+    _do(qw(ip link set), $self->{port}, $state) if $is_net;
+    return $self;
+}
 
 sub _inside {
     my ($self) = @_;

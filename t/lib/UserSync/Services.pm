@@ -92,27 +92,23 @@ sub start_redis {
         _address($arg{on}), '--protected-mode', 'no']);
 }
 
-# In transaction mode, in front of a cluster that is on the same machine or, with
+# With the lines of docs/operations.md, in front of a cluster that is on the same machine or, with
 # to => "host=... port=...", elsewhere: see lead_to. size => connections to PostgreSQL.
 sub start_pgbouncer {
     my ($pg, %arg) = @_;
     my ($dir, $port, $address)
         = (new_dir('bouncer'), _port($arg{on}), _address($arg{on}));
     spew("$dir/users", qq{"www-data" ""\n});
-    spew("$dir/rest", <<"INI");
-[pgbouncer]
-pool_mode = transaction
-default_pool_size = $arg{size}
-max_client_conn = 200
-listen_addr = $address
-listen_port = $port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users
-logfile = $dir/log
-pidfile = $dir/pid
-server_login_retry = 1
-INI
+    my %here = (listen_addr => $address, listen_port => $port,
+        auth_type => 'trust', auth_file => "$dir/users",
+        default_pool_size => $arg{size});
+    my ($rest) = documented(ini => qr/pool_mode/) =~ /^(\[pgbouncer\].*)/ms;
+    for my $name (sort keys %here) {
+        $rest =~ s/^$name = .*$/$name = $here{$name}/m
+            or die "no $name in docs/operations.md\n";
+    }
+    spew("$dir/rest", "$rest\nunix_socket_dir =\nlogfile = $dir/log\n"
+        . "pidfile = $dir/pid\n");
     _database($dir, $arg{to} || "host=$pg->{dir} port=$pg->{port}");
     return start_service('pgbouncer', %arg, dir => $dir, port => $port,
         pgbouncer_log => "$dir/log",
