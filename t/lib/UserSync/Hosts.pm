@@ -68,7 +68,7 @@ sub _enter {
 sub _machine { return (POSIX::uname())[4] }
 
 sub _say_why {
-    my ($why) = split /\n/, $ENV{USERSYNC_HOSTS_WHY} || '';
+    my ($why) = split /\n/, $ENV{USERSYNC_HOSTS_WHY} || 'USERSYNC_HOSTS';
     print STDERR '# no network namespaces, so hosts are addresses of '
         . "127.0.0.0/8: $why\n";
     return;

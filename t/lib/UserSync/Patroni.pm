@@ -20,7 +20,7 @@ use Time::HiRes qw(time);
 use UserSync::Hosts qw(hub);
 use UserSync::Postgres ();
 use UserSync::Services qw(documented start_service);
-use UserSync::Util qw(new_dir spew wait_until);
+use UserSync::Util qw(new_dir slurp spew wait_until);
 
 my @clusters;
 
@@ -129,9 +129,16 @@ sub leader {
 sub next_leader {
     my ($self, $old) = @_;
     my @others = grep { $_ != $old } $self->members;
-    my $new = wait_until { (grep { is_primary($_) } @others)[0] } 90,
-        'another leader';
-    return ($new, time);
+    my $new = wait_until { (grep { is_primary($_) } @others)[0] } 90;
+    return ($new, time) if $new;
+    die "no other leader in time\n", map { _last_lines($_) } @others;
+}
+
+sub _last_lines {
+    my ($pg) = @_;
+    my @lines = split /\n/, slurp($pg->{patroni}{log}) || '';
+    @lines = @lines[-15 .. -1] if @lines > 15;
+    return $pg->{on}->name . ":\n", map {"$_\n"} @lines;
 }
 
 # Starts Patroni again where it has died.
@@ -143,17 +150,19 @@ sub revive {
     return $self;
 }
 
-# Waits until all members are there, and one of them is what commits wait for.
+# Waits until all members are there, and one of them is what commits wait for:
+# as PostgreSQL says, and as etcd does, where the others look for who may become
+# the leader.
 sub settle {
     my ($self) = @_;
-    my $sync = q{SELECT count(*) FROM pg_stat_replication
-        WHERE sync_state = 'sync'};
-    my $all = q{SELECT count(*) FROM pg_stat_replication
-        WHERE state = 'streaming'};
     wait_until {
         my $leader = $self->leader;
-        eval { $leader->value(postgres => $sync) == 1
-            && $leader->value(postgres => $all) == $self->members - 1 };
+        my @others = grep { $_ != $leader } $self->members;
+        my ($streaming, $sync) = map { eval { $leader->value(postgres =>
+            "SELECT count(*) FROM pg_stat_replication WHERE $_") } || 0 }
+            q{state = 'streaming'}, q{sync_state = 'sync'};
+        return $streaming == @others && $sync == 1
+            && 1 == grep { $self->state($_, '/sync') == 200 } @others;
     } 90, 'a whole cluster';
     return $self;
 }
