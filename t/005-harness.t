@@ -114,13 +114,14 @@ subtest 'PostgreSQL' => sub {
     is $pg->wal_since($lsn), 0, 'reading writes no WAL';
 
     my $user = $pg->connect('app', 'www-data');
-    my ($backend) = $pg->backends('app');
-    ok $backend, 'its backend is known';
+    # the suite's httpd may have some of its own there
+    my ($backend) = $user->selectrow_array('SELECT pg_backend_pid()');
+    ok +(grep { $_ == $backend } $pg->backends('app')), 'its backend is known';
     is eval { $user->do('DELETE FROM users'); 1 }, undef, 'grants are in force';
     $pg->stop_backend($backend);
     like slurp("/proc/$backend/stat"), qr/\) [Tt] /, 'stopped';
     $pg->cont($backend);
-    is $pg->terminate_backends('app'), 1, 'terminated';
+    cmp_ok $pg->terminate_backends('app'), '>=', 1, 'terminated';
     is_deeply [$pg->backends('app')], [], 'and gone';
 
     my $pid = $pg->pid;
