@@ -107,7 +107,9 @@ static int lacks_row(us_outcome outcome)
  * requests, whatever comes of them. */
 static us_outcome find_verdict(us_exchange *exchange)
 {
-    us_slice body = {exchange->copy, exchange->len};
+    /* nothing is copied of an empty body */
+    us_slice body
+        = {exchange->copy != NULL ? exchange->copy : "", exchange->len};
     us_call *call = &exchange->call;
     us_outcome outcome = exchange->verdict;
     us_outcome ready = US_OK;
