@@ -50,7 +50,6 @@ const char *us_cache_choose(apr_pool_t *pool, apr_pool_t *temp_pool,
     const char *name
         = args != NULL ? apr_pstrmemdup(pool, arg, (apr_size_t)(args - arg))
                        : arg;
-
     const char *wrong = NULL;
 
     if (strcasecmp(arg, "none") == 0) {

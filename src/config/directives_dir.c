@@ -86,7 +86,6 @@ static const char *parse_expr(cmd_parms *cmd, const char *arg,
 const char *us_set_ensure_user(cmd_parms *cmd, void *dir, const char *arg)
 {
     us_dir_conf *conf = dir;
-
     const char *wrong = parse_expr(cmd, arg, &conf->user_expr);
 
     if (wrong == NULL) {

@@ -106,13 +106,9 @@ sub upstream_url {
     return $self->{tls} ? $self->{world}->tls_url : $self->{world}->url;
 }
 
-# Sends one request for a known user and checks the answer: a benchmark of
-# error pages is worthless.
-sub check {
-    my ($self, $kind) = @_;
-    my $email = Bench::World::email(
-        $kind eq 'known' ? 42 : $self->{world}->fresh_block);
-    my $route = $self->route($kind);
+# What a client sends to a route, as load.lua does.
+sub headers_for {
+    my ($route, $email) = @_;
     my ($basic, $lines) = $route->{headers} =~ /^(basic)?(.*)/s;
     my %header = map { /^(.*?): (.*)\r\n$/ } split /(?<=\n)/, $lines;
     if ($basic) {
@@ -120,6 +116,17 @@ sub check {
         $header{Authorization}
             = 'Basic ' . MIME::Base64::encode("$email:x", '');
     }
+    return %header;
+}
+
+# Sends one request for a known user and checks the answer: a benchmark of
+# error pages is worthless.
+sub check {
+    my ($self, $kind) = @_;
+    my $email = Bench::World::email(
+        $kind eq 'known' ? 42 : $self->{world}->fresh_block);
+    my $route = $self->route($kind);
+    my %header = headers_for($route, $email);
     my $answer = UserSync::HTTP->exchange(POST => $route->{url},
         { email => $email, password => 'correct horse battery' }, %header);
     my $json = ref $answer->{json} eq 'HASH' ? $answer->{json} : {};

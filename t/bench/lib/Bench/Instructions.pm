@@ -86,17 +86,11 @@ sub _request {
     my ($it, $kind) = @_;
     my $route = $it->route($kind);
     my $email = Bench::World::email($KNOWN);
-    my ($basic, $lines) = $route->{headers} =~ /^(basic)?(.*)/s;
-    my %header = map { /^(.*?): (.*)\r\n$/ } split /(?<=\n)/, $lines;
-    if ($basic) {
-        require MIME::Base64;
-        $header{Authorization}
-            = 'Basic ' . MIME::Base64::encode("$email:x", '');
-    }
     return UserSync::HTTP::build($kind eq 'settings' ? 'GET' : 'POST',
         $route->{url}, $kind eq 'settings' ? undef
             : { email => $email, password => 'correct horse battery' },
-        %header, Connection => 'keep-alive');
+        Bench::Contender::headers_for($route, $email),
+        Connection => 'keep-alive');
 }
 
 1;
