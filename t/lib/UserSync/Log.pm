@@ -18,7 +18,7 @@ my @TOLERATED = (
     qr/AH0028[678]: (?:server reached MaxRequestWorkers|scoreboard is full)/,
     # libpq's own, if PostgreSQL is killed while libpq connects to it: mod_dbd
     # can silence notices only on an open connection
-    qr/^WARNING:  terminating connection (?:due to|because of) /,
+    qr/^(?:WARNING|FATAL):  terminating connection (?:due to|because of) /,
     qr/^DETAIL:  The postmaster has commanded this server process to roll back/,
     qr/^HINT:  In a moment you should be able to reconnect to the database/,
     # a matter of the distribution
