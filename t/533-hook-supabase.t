@@ -1,13 +1,18 @@
 # The hook with Supabase: whoever gets a token, wherever they sign in, has a row
 # first; and sign-ins through this server, which make Supabase call it back.
 
+use UserSync::Background;
 use UserSync::Gate;
 use UserSync::Hook;
 use UserSync::Load;
 use UserSync::Tables;
 use UserSync::Test;
+use UserSync::Util;
 
 use JSON::PP ();
+
+use lib UserSync::Util::top_dir() . '/t/double/lib';
+use AuthDouble::HookServer;
 
 my $T = JSON::PP::true();
 my $PASSWORD = 'correct horse battery';
@@ -156,6 +161,67 @@ subtest 'the same, with the project\'s own hook on this server' => sub {
                 "UserSyncHookForward http://127.0.0.1:\@PORT:own\@/hook\n"),
             40);
     }
+};
+
+# Calls of the hook at once, in the background.
+sub hook_calls {
+    my ($httpd, $count) = @_;
+    my @bodies = map { token_body() } 1 .. $count;
+    return UserSync::Background->start(sub {
+        return [map { { status => $_->{status}, json => $_->{json} } }
+            parallel($count, sub {
+                my $body = $bodies[$_[0]];
+                return ($httpd->url('/hook'), $body, sign_hook($body));
+            }, 20)];
+    });
+}
+
+# The project's own hook is behind this server, and the connections to it that
+# are kept lead to the child that forwards. If sign-ins and forwarded hooks held
+# all threads of this child, it would wait for itself.
+subtest 'kept connections that lead to the same child' => sub {
+    my $own = AuthDouble::HookServer->start("$ENV{USERSYNC_RUN}/own_hook.$$");
+    my ($start, %size) = mpm() eq 'prefork' ? ('', children => 16)
+        : ("StartServers 1\n", children => 2, threads => 8);
+    my $httpd = both(%size, set => { UserSyncMaxPerClient => 'Off' }, vhosts =>
+        { own => 'ProxyPass /own http://127.0.0.1:' . $own->port
+            . " disablereuse=on\n" },
+        config => "KeepAliveTimeout 60\n${start}"
+            . "UserSyncHookForward http://127.0.0.1:\@PORT:own\@/own\n");
+    # at once, so that each that is forwarded opens a connection of its own
+    $own->answer(({ hold => 1 }) x 2);
+    my $first = hook_calls($httpd, 2);
+    ok +(wait_until {
+        my @held = $own->requests;
+        @held && (@held > 1
+            || grep { /usersync-hook: busy/ } $httpd->log_since);
+    } 20), 'the own hook is called';
+    $own->answer;
+    $own->release;
+    ok scalar(grep { exists $_->{json}{claims} } @{ $first->result }),
+        'which stays open';
+
+    my @people = map { person() } 1 .. 6;
+    double->config(hooks => {});
+    double->fault(kind => 'hold', op => 'token', times => scalar @people);
+    my $logins = UserSync::Background->start(sub {
+        return [map { $_->{status} } parallel(scalar @people, sub {
+            my $one = $people[$_[0]];
+            return ($httpd->url('/auth/login'),
+                { email => $one->{email}, password => $one->{password} });
+        }, 30)];
+    });
+    ok double->wait_requests(token => 6, 20), 'six sign-ins wait for Supabase';
+    my %count;
+    $count{ $_->{json}{error}{message} || 'claims' }++
+        for @{ hook_calls($httpd, 2)->result };
+    my $busy = 'Too many sign-ins are in progress: try again.';
+    ok $count{claims}, 'a token in the meantime';
+    is_deeply [grep { !/^(?:claims|\Q$busy\E)$/ } keys %count], [],
+        'and nobody else is told more than to come again';
+    double->release;
+    is_deeply $logins->result, [(200) x 6], 'the six go on';
+    $httpd->allow_log(qr/usersync-hook: busy/);
 };
 
 # ---- the database is away

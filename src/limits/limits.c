@@ -50,16 +50,16 @@ static int http2_threads(int mpm_threads)
     return most > 4 ? most : 4;
 }
 
-/* Keeps some threads of each kind free for other requests, if there are
- * more. */
-static int all_but(int kept, int threads)
-{
-    return threads > kept ? threads - kept : 1;
-}
-
 static apr_int64_t at_least_one(apr_int64_t number)
 {
     return number > 1 ? number : 1;
+}
+
+/* Keeps some threads of each kind free for other requests, if there are
+ * more. */
+static apr_int64_t all_but(apr_int64_t kept, apr_int64_t threads)
+{
+    return at_least_one(threads - kept);
 }
 
 /* What the doors of all servers need besides a sign-in's own thread, each for
@@ -87,6 +87,10 @@ static int hook_threads(const server_rec *s)
  * waited for Supabase, each would wait for the others.  So an eighth is kept
  * for hooks.  The project's own hook may be behind this server, too: then
  * another eighth is kept for it, and no more hooks than that wait for it.
+ *
+ * That holds for each child as well: mpm_event keeps connections open, and the
+ * request that all others wait for may come on one that leads to this child.
+ * So sign-ins and hooks that are forwarded leave one of its threads free.
  */
 static void compute_limits(const server_rec *s)
 {
@@ -108,10 +112,10 @@ static void compute_limits(const server_rec *s)
                     ? number
                     : most * us_config_max_concurrent_percent(conf) / 100;
     forwards.all = at_least_one(most / 8);
-    forwards.child = at_least_one(threads / 4);
+    forwards.child = at_least_one(threads / 8);
     most -= kept * at_least_one(most / 8);
     limit.all = at_least_one(limit.all < most ? limit.all : most);
-    limit.child = all_but(kept > 1 ? kept : 1, threads);
+    limit.child = all_but(kept > 1 ? forwards.child + 1 : 1, threads);
     limit.http2 = threaded != AP_MPMQ_NOT_SUPPORTED
                       ? all_but(1, http2_threads(threads))
                       : 1;
@@ -200,9 +204,9 @@ static const char *refuse(us_seat seat, int more)
                "are more sign-ins than this server has threads for";
     }
     if (taken.child + more > limit.child) {
-        return "all threads of this child but one wait for Supabase: more "
-               "children from the start (StartServers) or more threads in "
-               "each (ThreadsPerChild) would serve more";
+        return "this child has no thread left that may wait for Supabase: "
+               "more children from the start (StartServers) or more threads "
+               "in each (ThreadsPerChild) would serve more";
     }
     if (seat.http2 && taken.http2 + more > limit.http2) {
         return "no more of mod_http2's threads in this child may wait for "

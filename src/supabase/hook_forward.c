@@ -140,10 +140,9 @@ us_outcome us_hook_forward_send(us_hook_forward *forward, us_call *call,
     }
     if (!us_limits_forward_enter()) {
         return us_fail(call, US_BUSY,
-                       "an eighth of all threads, or a quarter of this "
-                       "child's, wait for UserSyncHookForward: it is slow, or "
-                       "there are more sign-ins than this server has threads "
-                       "for");
+                       "an eighth of all threads, or of this child's, wait "
+                       "for UserSyncHookForward: it is slow, or there are "
+                       "more sign-ins than this server has threads for");
     }
     outcome = exchange(forward, call, headers, body, deadline, reply);
     us_limits_forward_leave();

@@ -102,6 +102,11 @@ static struct {
 
 #define DEFAULT (-1000)
 
+/* UserSyncHookSecret, and UserSyncHookForward, of the next server. */
+static apr_array_header_t secrets;
+static int has_hook;
+static const char *forward;
+
 /* per_client: a number; below 0: a percentage; 0: Off. */
 static void make(int limit, int threads, int per_client)
 {
@@ -115,6 +120,8 @@ static void make(int limit, int threads, int per_client)
     server.s.module_config = (ap_conf_vector_t *)server.configs;
     conf = us_config_create_server(pool, &server.s);
     conf->max_concurrent = limit;
+    conf->hook_secrets = has_hook ? &secrets : NULL;
+    conf->hook_forward = forward;
     if (per_client >= 0) {
         conf->max_per_client = per_client;
         conf->max_per_client_percent = 0;
@@ -234,7 +241,7 @@ static void test_child(void)
     is_int(enter(ada, 100), 16, "a child's seats: four fifths");
     is_cause("UserSyncMaxPerClient is reached", "a child's seats");
     is_int(enter(ben, 100), 4, "a child's seats: another one");
-    is_cause("all threads of this child but one wait", "a child is full");
+    is_cause("this child has no thread left", "a child is full");
 
     make(1000, 4, DEFAULT);
     us_limits_child_init(&server.s);
@@ -252,6 +259,37 @@ static void test_child(void)
     ben->connection = &stream;
     is_int(enter(ada, 100), 59, "over HTTP/2, until the child's are scarce");
     is_int(enter(ben, 100), 20, "over HTTP/2, another one");
+}
+
+/* In a child of this many threads: whatever holds them, the own hook that is
+ * forwarded to finds one, and so do hooks that are not forwarded. */
+static void test_hooks(int threads, int forwards, int seats)
+{
+    int taken = 0;
+
+    make(1000, threads, 0);
+    us_limits_child_init(&server.s);
+    is_int(enter(request_from(ADA), 100), seats, "seats of %d threads",
+           threads);
+    while (us_limits_forward_enter()) {
+        taken++;
+    }
+    is_int(taken, forwards, "hooks that are forwarded, of %d threads",
+           threads);
+}
+
+static void test_threads_for_hooks(void)
+{
+    has_hook = 1;
+    test_hooks(8, 1, 7);
+    forward = "http://127.0.0.1/hook";
+    test_hooks(8, 1, 6);
+    test_hooks(16, 2, 13);
+    test_hooks(25, 3, 21);
+    test_hooks(64, 8, 55);
+    test_hooks(2, 1, 1);
+    has_hook = 0;
+    forward = NULL;
 }
 
 static void test_http2(void)
@@ -390,6 +428,7 @@ int main(void)
     test_share();
     test_values();
     test_child();
+    test_threads_for_hooks();
     test_http2();
     test_children();
     test_rush();
