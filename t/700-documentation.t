@@ -268,6 +268,49 @@ subtest 'the codes' => sub {
     }
 };
 
+# What others say: httpd, mod_dbd, libcurl, libpq and PostgreSQL.
+my @OTHERS = ('AH01631', 'authorization failure', 'DBDInitSQL failed',
+    'Can\'t load driver file apr_dbd_pgsql.so',
+    'Failed to acquire DBD connection from pool!', 'Failed to connect',
+    'Could not resolve host', 'Operation timed out', 'Empty reply from server',
+    'FATAL', 'terminating connection', 'no password supplied', 'password file',
+    'has group or world access', 'permission denied for sequence',
+    'violates row-level security policy');
+
+# The strings of the sources, a line each, put together as the compiler does.
+sub strings {
+    my $strings = '';
+    for my $source (map { text_of($_) } @files) {
+        my $no_string = qr{/\*.*?\*/|'(?:[^'\\]|\\.)'}s;
+        while ($source =~ m{$no_string|("(?:[^"\\]|\\.)*")|(\S)}gs) {
+            $strings .= defined $1 ? $1 : defined $2 ? "\n" : '';
+        }
+    }
+    return $strings =~ s/""//gr =~ s/\\(.)/$1/gr;
+}
+
+# The log lines that two tables of docs/operations.md quote: each part between
+# colons and "..." is the code's, whose %d may be a number there.
+subtest 'the log lines' => sub {
+    my @lines;
+    for (['Troubleshooting', 1], ['When something is away', 4]) {
+        my ($title, $column) = @$_;
+        push @lines, map { ((split / ?\| /)[$column] || '') =~ /`([^`]+)`/g }
+            section('docs/operations.md', $title) =~ /^(\|.*)/mg;
+    }
+    cmp_ok scalar @lines, '>', 50, 'they can be read';
+    my $strings = strings();
+    my %others = map { $_ => 1 } @OTHERS;
+    for my $line (@lines) {
+        for my $part (split /: |[ (]*\.\.\.[ )]*/, $line) {
+            next if !length $part || $others{$part};
+            my $like = join '(?:\d+|%\w+)', map {quotemeta} split /\d+/, $part,
+                -1;
+            ok $strings =~ /$like/, "\"$part\" is in the sources";
+        }
+    }
+};
+
 # The parts of the source: src/PART/FILE.c.
 subtest 'the sources' => sub {
     my @there = map { m{^src/(\w+/\w+)\.c$} ? $1 : () } @files;
