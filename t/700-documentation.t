@@ -269,7 +269,9 @@ subtest 'the codes' => sub {
 };
 
 # What others say: httpd, mod_dbd, libcurl, libpq and PostgreSQL.
-my @OTHERS = ('AH01631', 'authorization failure', 'DBDInitSQL failed',
+my @OTHERS = ('AH01631', 'authorization failure', 'AH00898', 'AH00957',
+    'Error during SSL Handshake', 'AH01102', 'error reading status line',
+    'AH01114', 'apikey', 'upgrade=websocket', 'DBDInitSQL failed',
     'Can\'t load driver file apr_dbd_pgsql.so',
     'Failed to acquire DBD connection from pool!', 'Failed to connect',
     'Could not resolve host', 'Operation timed out', 'Empty reply from server',
@@ -289,14 +291,17 @@ sub strings {
     return $strings =~ s/""//gr =~ s/\\(.)/$1/gr;
 }
 
-# The log lines that two tables of docs/operations.md quote: each part between
-# colons and "..." is the code's, whose %d may be a number there.
+# The log lines that tables of the pages quote: each part between colons and
+# "..." is the code's, whose %d may be a number there.
 subtest 'the log lines' => sub {
     my @lines;
-    for (['Troubleshooting', 1], ['When something is away', 4]) {
-        my ($title, $column) = @$_;
+    for (['operations', 'Troubleshooting', 1],
+        ['operations', 'When something is away', 4],
+        ['supabase-clients', 'When it does not work', 1])
+    {
+        my ($page, $title, $column) = @$_;
         push @lines, map { ((split / ?\| /)[$column] || '') =~ /`([^`]+)`/g }
-            section('docs/operations.md', $title) =~ /^(\|.*)/mg;
+            section("docs/$page.md", $title) =~ /^(\|.*)/mg;
     }
     cmp_ok scalar @lines, '>', 50, 'they can be read';
     my $strings = strings();
