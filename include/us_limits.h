@@ -62,7 +62,9 @@ us_limits_now us_limits_look(void);
 
 /*
  * Counts a hook's request that is about to wait for UserSyncHookForward: an
- * eighth of all threads may, and a quarter of a child's, at least one.
+ * eighth of all threads may, and an eighth of a child's, or of mod_http2's in
+ * it if those are fewer; at least one.
+ *
  * Returns 0 if as many do already.  Otherwise the caller must call
  * us_limits_forward_leave.
  */

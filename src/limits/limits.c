@@ -90,7 +90,8 @@ static int hook_threads(const server_rec *s)
  *
  * That holds for each child as well: mpm_event keeps connections open, and the
  * request that all others wait for may come on one that leads to this child.
- * So sign-ins and hooks that are forwarded leave one of its threads free.
+ * So sign-ins and hooks that are forwarded leave one of its threads free, and
+ * one of mod_http2's, on which all of them may come.
  */
 static void compute_limits(const server_rec *s)
 {
@@ -100,25 +101,27 @@ static void compute_limits(const server_rec *s)
     int threaded = AP_MPMQ_NOT_SUPPORTED;
     int number = us_config_max_concurrent(conf);
     int kept = hook_threads(s);
+    int http2;
     apr_int64_t most;
+    apr_int64_t left;
 
     ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &daemons);
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded);
     daemons = daemons > 0 ? daemons : 1;
     threads = threads > 0 ? threads : 1;
+    http2 = threaded != AP_MPMQ_NOT_SUPPORTED ? http2_threads(threads) : 1;
     most = (apr_int64_t)daemons * threads;
     limit.all = number > 0
                     ? number
                     : most * us_config_max_concurrent_percent(conf) / 100;
     forwards.all = at_least_one(most / 8);
-    forwards.child = at_least_one(threads / 8);
+    forwards.child = at_least_one((http2 < threads ? http2 : threads) / 8);
     most -= kept * at_least_one(most / 8);
     limit.all = at_least_one(limit.all < most ? limit.all : most);
-    limit.child = all_but(kept > 1 ? forwards.child + 1 : 1, threads);
-    limit.http2 = threaded != AP_MPMQ_NOT_SUPPORTED
-                      ? all_but(1, http2_threads(threads))
-                      : 1;
+    left = kept > 1 ? forwards.child + 1 : 1;
+    limit.child = all_but(left, threads);
+    limit.http2 = all_but(left, http2);
     share.all = us_config_client_share(conf, limit.all);
     share.child = us_config_client_share(conf, limit.child);
     share.http2 = us_config_client_share(conf, limit.http2);

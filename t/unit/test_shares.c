@@ -278,6 +278,28 @@ static void test_hooks(int threads, int forwards, int seats)
            threads);
 }
 
+/* The same of mod_http2's threads, if all come over HTTP/2. */
+static void test_hooks_http2(const char *h2_threads, int forwards, int seats)
+{
+    ap_directive_t line = {.directive = "H2MaxWorkers", .args = h2_threads};
+    request_rec *ada;
+    int taken = 0;
+
+    ap_conftree = &line;
+    make(1000, 64, 0);
+    ap_conftree = NULL;
+    us_limits_child_init(&server.s);
+    ada = request_from(ADA);
+    ada->connection = &stream;
+    is_int(enter(ada, 100), seats, "seats of mod_http2's %s threads",
+           h2_threads);
+    while (us_limits_forward_enter()) {
+        taken++;
+    }
+    is_int(taken, forwards, "hooks that are forwarded, of mod_http2's %s",
+           h2_threads);
+}
+
 static void test_threads_for_hooks(void)
 {
     has_hook = 1;
@@ -288,6 +310,9 @@ static void test_threads_for_hooks(void)
     test_hooks(25, 3, 21);
     test_hooks(64, 8, 55);
     test_hooks(2, 1, 1);
+    test_hooks_http2("96", 8, 55);
+    test_hooks_http2("32", 4, 27);
+    test_hooks_http2("8", 1, 6);
     has_hook = 0;
     forward = NULL;
 }
